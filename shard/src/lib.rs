@@ -1,0 +1,11 @@
+//! One shard of a RingMQ broker, as a state machine: events in, effects out.
+//!
+//! Nothing here opens a socket or a file, starts a thread, reads a clock or asks for randomness: time, bytes and
+//! seeds are parameters, so a whole cluster of shards runs deterministically in one test thread. The crate `ringmq`
+//! (the folder `src/` beside this one) moves the bytes.
+//!
+//! Imports point inward only: [`codec`], [`topic`] ← `session`, `store` ← `router` ← `shard`.
+#![forbid(unsafe_code)]
+
+pub mod codec;
+pub mod topic;
