@@ -3,6 +3,8 @@
 use std::fmt;
 use std::num::NonZeroU16;
 
+pub use super::filters::{SubscribeFilters, UnsubscribeFilters};
+
 /// Quality of Service of an Application Message (section 4.3). Ordered: the lesser of two is `min`.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[repr(u8)]
@@ -18,6 +20,7 @@ pub enum QoS {
 
 impl QoS {
     /// The level of the two bits on the wire; `None` for 3, which is malformed [MQTT-3.3.1-4].
+    #[inline]
     #[must_use]
     pub const fn from_bits(bits: u8) -> Option<QoS> {
         match bits {
@@ -35,6 +38,7 @@ pub struct PacketId(NonZeroU16);
 
 impl PacketId {
     /// The identifier, or `None` for zero.
+    #[inline]
     #[must_use]
     pub const fn new(id: u16) -> Option<PacketId> {
         match NonZeroU16::new(id) {
@@ -44,6 +48,7 @@ impl PacketId {
     }
 
     /// The number on the wire.
+    #[inline]
     #[must_use]
     pub const fn value(self) -> u16 {
         self.0.get()
@@ -203,19 +208,3 @@ pub struct SubAck<'a> {
 
 /// The SUBACK return code of a refused filter.
 pub const SUBACK_FAILURE: u8 = 0x80;
-
-/// The filters of a SUBSCRIBE, still on the wire: checked by the decoder, walked without allocation.
-///
-/// Invariant: `wire` is a sequence of (two-byte length, that many bytes of UTF-8 without U+0000, QoS byte 0..=2).
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct SubscribeFilters<'a> {
-    pub(super) wire: &'a [u8],
-}
-
-/// The filters of an UNSUBSCRIBE, still on the wire: checked by the decoder, walked without allocation.
-///
-/// Invariant: `wire` is a sequence of (two-byte length, that many bytes of UTF-8 without U+0000).
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct UnsubscribeFilters<'a> {
-    pub(super) wire: &'a [u8],
-}
