@@ -1,4 +1,4 @@
-//! MQTT 3.1.1 control packets: their types and the decoder.
+//! MQTT 3.1.1 control packets: their types, the decoder and the encoder.
 //!
 //! Read [`packet`] first, then [`decoder`]. Packets borrow from the bytes they were decoded from; nothing is copied.
 //! This module has never heard of a session: it knows which bytes are a packet, not which packets are allowed when,
@@ -6,11 +6,16 @@
 //! whether it is a valid one.
 
 pub mod decoder;
+pub mod encoder;
 pub mod error;
 mod filters;
 pub mod packet;
 
+#[cfg(test)]
+mod tests;
+
 pub use decoder::{Decoded, decode, frame_len};
+pub use encoder::*;
 pub use error::CodecError;
 pub use filters::{SubscribeFilterIter, UnsubscribeFilterIter};
 pub use packet::*;
