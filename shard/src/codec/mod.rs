@@ -9,6 +9,8 @@ pub mod decoder;
 pub mod encoder;
 pub mod error;
 mod filters;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod packet;
 
 #[cfg(test)]

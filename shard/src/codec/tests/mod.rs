@@ -3,6 +3,7 @@
 mod connect;
 mod header;
 mod packets;
+mod properties;
 mod strings;
 
 use super::*;
