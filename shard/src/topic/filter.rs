@@ -75,7 +75,7 @@ impl<'a> TopicFilter<'a> {
         self.0.bytes().next().is_some_and(is_wildcard)
     }
 
-    /// Whether `topic` matches. O(length), iterative, no allocation. For one filter; `TopicTrie`
+    /// Whether `topic` matches. O(length), iterative, no allocation. For one filter; [`TopicTrie`](super::TopicTrie)
     /// is for many.
     #[must_use]
     pub fn matches(self, topic: TopicName<'_>) -> bool {

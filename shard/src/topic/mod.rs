@@ -1,12 +1,15 @@
-//! Topic Names and Topic Filters (section 4.7): validation, and matching one against the other.
+//! Topic Names and Topic Filters (section 4.7): validation, and the trie that matches one against many of the other.
 //!
 //! Read [`name`](TopicName) and [`filter`](TopicFilter) first: both exist only if they are valid, so nothing farther in
-//! checks again. This module has never heard of a session or a packet.
+//! checks again. [`TopicTrie`] maps filters to values and finds those that a name matches; what the values mean is the
+//! router's business. This module has never heard of a session or a packet.
 
 mod error;
 mod filter;
 mod name;
+mod trie;
 
 pub use error::TopicError;
 pub use filter::{Subscription, TopicFilter};
 pub use name::{TopicLimits, TopicName};
+pub use trie::{MatchScratch, TopicTrie};
