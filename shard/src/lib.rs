@@ -4,8 +4,18 @@
 //! seeds are parameters, so a whole cluster of shards runs deterministically in one test thread. The crate `ringmq`
 //! (the folder `src/` beside this one) moves the bytes.
 //!
-//! Imports point inward only: [`codec`], [`topic`] ← `session`, `store` ← `router` ← `shard`.
+//! Start at [`shard`]. Imports point inward only: [`codec`], [`topic`] ← [`session`], [`store`] ← [`router`] ← [`shard`].
 #![forbid(unsafe_code)]
 
 pub mod codec;
+pub mod error;
+pub mod hash;
+pub mod limits;
+pub mod message;
+pub mod router;
+pub mod session;
+pub mod shard;
+pub mod stats;
+pub mod store;
+pub mod time;
 pub mod topic;

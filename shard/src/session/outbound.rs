@@ -1,0 +1,403 @@
+//! Messages on their way to one client: the queue, the in-flight window, the sender's side of QoS 1 and 2.
+//!
+//! ```text
+//!  push ──► queue ──► send ──► window: QoS 1  PubAck ──PUBACK──► Done
+//!                                      QoS 2  PubRec ──PUBREC──► PubComp ──PUBCOMP──► Done
+//! ```
+//!
+//! Packet Identifiers are given out in sequence, 1..=65 535 and around, so a message's place in the window follows from
+//! its identifier: every acknowledgement is O(1). The window's span covers the oldest message that is not done to the
+//! newest; an identifier in the span is never given out again [MQTT-2.3.1-4]. So a client that leaves one message
+//! unacknowledged while it acknowledges 65 533 later ones gets nothing more until it acknowledges that one.
+
+use std::collections::VecDeque;
+
+use crate::codec::{PacketId, QoS};
+use crate::message::SharedMessage;
+use crate::router::GroupRef;
+
+/// A message that waits in the queue.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    /// The message.
+    pub message: SharedMessage,
+    /// Its number in this session's records; 0 where no record was written.
+    pub message_id: u64,
+    /// The shared group it came through, if it did: where it goes if this client leaves.
+    pub group: Option<GroupRef>,
+    /// At which level it is delivered.
+    pub qos: QoS,
+    /// RETAIN as it will be sent: true for a retained message that answers a SUBSCRIBE [MQTT-3.3.1-8].
+    pub retain: bool,
+}
+
+/// What a message in the window waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SentState {
+    /// QoS 1, sent.
+    PubAck,
+    /// QoS 2, sent.
+    PubRec,
+    /// QoS 2, received by the client; PUBREL sent.
+    PubComp,
+    /// Acknowledged; only keeps its place.
+    Done,
+}
+
+impl SentState {
+    /// The packet that it waits for, as the standard writes it.
+    #[must_use]
+    pub const fn expected(self) -> &'static str {
+        match self {
+            SentState::PubAck => "PUBACK",
+            SentState::PubRec => "PUBREC",
+            SentState::PubComp => "PUBCOMP",
+            SentState::Done => "nothing",
+        }
+    }
+}
+
+/// A message that was sent and takes a place in the window.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// The message; `None` once the client has it (PubComp, Done).
+    pub message: Option<SharedMessage>,
+    /// As in [`Queued`].
+    pub message_id: u64,
+    /// As in [`Queued`].
+    pub group: Option<GroupRef>,
+    /// As in [`Queued`].
+    pub retain: bool,
+    /// What it waits for.
+    pub state: SentState,
+}
+
+/// What PUBACK or PUBCOMP did.
+#[derive(Debug)]
+pub enum Acknowledged {
+    /// The message with this record number is done; its identifier is free.
+    Done(u64),
+    /// No such message: no state changed.
+    Unknown,
+    /// The message waits for another packet: no state changed.
+    Wrong(SentState),
+}
+
+/// What PUBREC did.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Received {
+    /// PUBREL is owed, and the message is never sent again [MQTT-4.3.3-1].
+    First,
+    /// PUBREL is owed again.
+    Repeat,
+    /// No such message. PUBREL is owed all the same, so that the client can let go of it.
+    Unknown,
+    /// The message waits for another packet: no state changed.
+    Wrong(SentState),
+}
+
+/// The queue and the window of one session.
+///
+/// Invariants: `queued_bytes` sums the queue without its retained messages, which are stored elsewhere already; `replayed`
+/// counts those, and `in_order` all entries that QoS 0 must not overtake; `unacknowledged` counts the window's entries that
+/// are not `Done`; the window's first entry is not `Done`; the window's identifiers are consecutive and end before
+/// `next_id`.
+#[derive(Debug)]
+pub struct Outbound {
+    queue: VecDeque<Queued>,
+    queued_bytes: usize,
+    in_order: u32,
+    replayed: u32,
+    window: VecDeque<Sent>,
+    unacknowledged: u16,
+    /// The identifier of the next message, 1..=65 535.
+    next_id: u16,
+}
+
+impl Default for Outbound {
+    fn default() -> Outbound {
+        Outbound {
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            in_order: 0,
+            replayed: 0,
+            window: VecDeque::new(),
+            unacknowledged: 0,
+            next_id: 1,
+        }
+    }
+}
+
+impl Outbound {
+    /// Adds to the end of the queue.
+    pub fn push(&mut self, queued: Queued) {
+        self.queued_bytes += queued.counted_bytes();
+        self.in_order += u32::from(queued.must_keep_order());
+        self.replayed += u32::from(queued.retain);
+        self.queue.push_back(queued);
+    }
+
+    /// The next message of the queue.
+    #[must_use]
+    pub fn front(&self) -> Option<&Queued> {
+        self.queue.front()
+    }
+
+    /// Takes the next message out of the queue.
+    pub fn pop(&mut self) -> Option<Queued> {
+        let queued = self.queue.pop_front()?;
+        self.queued_bytes -= queued.counted_bytes();
+        self.in_order -= u32::from(queued.must_keep_order());
+        self.replayed -= u32::from(queued.retain);
+        if self.queue.is_empty() {
+            // An idle session owns no queue.
+            self.queue = VecDeque::new();
+        }
+        Some(queued)
+    }
+
+    /// Messages in the queue.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Messages in the queue that its limit counts: those that are not retained messages for a SUBSCRIBE.
+    #[must_use]
+    pub fn queued_live(&self) -> usize {
+        self.queue.len() - self.replayed as usize
+    }
+
+    /// Topic Name and payload bytes of those.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Whether a QoS 0 message may be sent past the queue. Order is promised per topic and QoS [MQTT-4.6.0-6], so it may
+    /// overtake QoS 1 and 2 that wait for the window; it may not overtake QoS 0, nor a retained message, which would
+    /// then show an older value after a newer one.
+    #[must_use]
+    pub fn qos0_may_overtake(&self) -> bool {
+        self.in_order == 0
+    }
+
+    /// Whether the window takes another message.
+    #[must_use]
+    pub fn has_room(&self, inflight_max: u16) -> bool {
+        self.unacknowledged < inflight_max && self.window.len() < WINDOW_SPAN_MAX
+    }
+
+    /// Messages sent and not yet done.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        usize::from(self.unacknowledged)
+    }
+
+    /// Puts a QoS 1 or 2 message into the window and gives it an identifier that no other message in flight has.
+    ///
+    /// # Panics
+    /// If the window has no room.
+    pub fn send(&mut self, queued: Queued) -> PacketId {
+        assert!(self.window.len() < WINDOW_SPAN_MAX, "has_room() was asked first");
+        let state = match queued.qos {
+            QoS::AtMostOnce => unreachable!("QoS 0 has no Packet Identifier"),
+            QoS::AtLeastOnce => SentState::PubAck,
+            QoS::ExactlyOnce => SentState::PubRec,
+        };
+        self.window.push_back(Sent {
+            message: Some(queued.message),
+            message_id: queued.message_id,
+            group: queued.group,
+            retain: queued.retain,
+            state,
+        });
+        self.unacknowledged += 1;
+        let id = self.next_id;
+        self.next_id = if id == u16::MAX { 1 } else { id + 1 };
+        PacketId::new(id).expect("next_id is never 0")
+    }
+
+    /// PUBACK: a QoS 1 message is done.
+    #[must_use]
+    pub fn on_puback(&mut self, id: PacketId) -> Acknowledged {
+        self.finish(id, SentState::PubAck)
+    }
+
+    /// PUBREC: the client has a QoS 2 message.
+    #[must_use]
+    pub fn on_pubrec(&mut self, id: PacketId) -> Received {
+        let Some(sent) = self.position(id).map(|at| &mut self.window[at]) else {
+            return Received::Unknown;
+        };
+        match sent.state {
+            SentState::PubRec => {
+                sent.state = SentState::PubComp;
+                sent.message = None;
+                sent.group = None;
+                Received::First
+            }
+            SentState::PubComp => Received::Repeat,
+            SentState::Done => Received::Unknown,
+            state @ SentState::PubAck => Received::Wrong(state),
+        }
+    }
+
+    /// PUBCOMP: a QoS 2 message is done.
+    #[must_use]
+    pub fn on_pubcomp(&mut self, id: PacketId) -> Acknowledged {
+        self.finish(id, SentState::PubComp)
+    }
+
+    /// The window, oldest first, without what is done: all of it is sent again when the session resumes, in this order
+    /// and with these identifiers [MQTT-4.4.0-1].
+    pub fn unfinished(&self) -> impl Iterator<Item = (PacketId, &Sent)> {
+        let first = self.first_id();
+        self.window
+            .iter()
+            .enumerate()
+            .filter(|(_, sent)| sent.state != SentState::Done)
+            .map(move |(at, sent)| {
+                let at = u32::try_from(at).expect("the window spans less than 65 535");
+                let id = (u32::from(first) - 1 + at) % u32::from(u16::MAX) + 1;
+                (
+                    PacketId::new(u16::try_from(id).expect("reduced above")).expect("1 was added"),
+                    sent,
+                )
+            })
+    }
+
+    /// The message in flight with this identifier.
+    #[must_use]
+    pub fn in_flight(&self, id: PacketId) -> Option<&Sent> {
+        self.position(id)
+            .map(|at| &self.window[at])
+            .filter(|sent| sent.state != SentState::Done)
+    }
+
+    /// Takes out what came through shared groups and may go to another member: what waits, and with `in_flight_too`
+    /// what was sent and is not known to have arrived; of that QoS 2 only if `ends`, since a client whose session goes on
+    /// may have it already.
+    pub fn take_shared(&mut self, of: impl Fn(GroupRef) -> bool, in_flight_too: bool, ends: bool) -> Vec<Queued> {
+        let mut taken = Vec::new();
+        if in_flight_too {
+            for sent in &mut self.window {
+                let may_go = sent.state == SentState::PubAck || (ends && sent.state == SentState::PubRec);
+                if !may_go || !sent.group.is_some_and(&of) {
+                    continue;
+                }
+                let qos = if sent.state == SentState::PubAck {
+                    QoS::AtLeastOnce
+                } else {
+                    QoS::ExactlyOnce
+                };
+                let message = sent.message.take().expect("PubAck and PubRec hold the message");
+                sent.state = SentState::Done;
+                self.unacknowledged -= 1;
+                taken.push(Queued {
+                    message,
+                    message_id: sent.message_id,
+                    group: sent.group,
+                    qos,
+                    retain: sent.retain,
+                });
+            }
+            self.trim();
+        }
+        if self.queue.iter().any(|queued| queued.group.is_some_and(&of)) {
+            let queue = std::mem::take(&mut self.queue);
+            (self.queued_bytes, self.in_order, self.replayed) = (0, 0, 0);
+            for queued in queue {
+                if queued.group.is_some_and(&of) {
+                    taken.push(queued);
+                } else {
+                    self.push(queued);
+                }
+            }
+        }
+        taken
+    }
+
+    fn finish(&mut self, id: PacketId, expected: SentState) -> Acknowledged {
+        let Some(sent) = self.position(id).map(|at| &mut self.window[at]) else {
+            return Acknowledged::Unknown;
+        };
+        match sent.state {
+            SentState::Done => Acknowledged::Unknown,
+            state if state != expected => Acknowledged::Wrong(state),
+            _ => {
+                sent.state = SentState::Done;
+                sent.message = None;
+                let message_id = sent.message_id;
+                self.unacknowledged -= 1;
+                self.trim();
+                Acknowledged::Done(message_id)
+            }
+        }
+    }
+
+    fn first_id(&self) -> u16 {
+        let span = u32::try_from(self.window.len()).expect("the window spans less than 65 535");
+        let first = (u32::from(self.next_id) - 1 + u32::from(u16::MAX) - span) % u32::from(u16::MAX) + 1;
+        u16::try_from(first).expect("reduced above")
+    }
+
+    fn position(&self, id: PacketId) -> Option<usize> {
+        let (id, first) = (u32::from(id.value()), u32::from(self.first_id()));
+        let at = (id + u32::from(u16::MAX) - first) % u32::from(u16::MAX);
+        let at = usize::try_from(at).expect("less than 65 535");
+        (at < self.window.len()).then_some(at)
+    }
+
+    fn trim(&mut self) {
+        while self.window.front().is_some_and(|sent| sent.state == SentState::Done) {
+            self.window.pop_front();
+        }
+        if self.window.is_empty() && self.window.capacity() > WINDOW_CAPACITY_KEPT {
+            self.window = VecDeque::new();
+        }
+    }
+
+    /// Checks the invariants in the type's head.
+    ///
+    /// # Panics
+    /// If one does not hold.
+    pub fn check_invariants(&self) {
+        assert_eq!(
+            self.queued_bytes,
+            self.queue.iter().map(Queued::counted_bytes).sum::<usize>()
+        );
+        assert_eq!(
+            self.replayed as usize,
+            self.queue.iter().filter(|queued| queued.retain).count()
+        );
+        assert_eq!(
+            self.in_order as usize,
+            self.queue.iter().filter(|queued| queued.must_keep_order()).count()
+        );
+        let unfinished = self.window.iter().filter(|sent| sent.state != SentState::Done).count();
+        assert_eq!(usize::from(self.unacknowledged), unfinished);
+        assert!(self.window.front().is_none_or(|sent| sent.state != SentState::Done));
+        assert!(self.window.len() <= WINDOW_SPAN_MAX);
+        assert_ne!(self.next_id, 0);
+    }
+}
+
+impl Queued {
+    fn counted_bytes(&self) -> usize {
+        if self.retain { 0 } else { self.message.size() }
+    }
+
+    fn must_keep_order(&self) -> bool {
+        self.retain || self.qos == QoS::AtMostOnce
+    }
+}
+
+/// One less than there are identifiers, so that the next one is never that of the oldest message.
+const WINDOW_SPAN_MAX: usize = u16::MAX as usize - 1;
+/// An emptied window keeps a buffer of this many places; a client with few messages in flight does not allocate per
+/// message, one that had many gives the memory back.
+const WINDOW_CAPACITY_KEPT: usize = 16;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! CONNECT: who it is, where it lives, which session it gets (section 3.1).
+
+use std::time::Duration;
+
+use super::Shard;
+use super::clients::Clients;
+use super::connection::Phase;
+use super::event::{ClientId, ConnId, Effect, ShardId};
+use super::publish::belongs_to_broker;
+use crate::codec::Connect;
+use crate::error::{CloseReason, ProtocolError, SessionError};
+use crate::session::{SubscriptionKey, WillMessage};
+use crate::store::{Lsn, Record};
+use crate::time::Instant;
+use crate::topic::TopicName;
+
+impl Shard {
+    /// Accepts the client, or returns the shard where it belongs.
+    ///
+    /// # Errors
+    /// The connection closes, with the CONNACK that the reason asks for.
+    pub(super) fn on_connect(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        connect: &Connect<'_>,
+    ) -> Result<Option<ShardId>, CloseReason> {
+        let limit = self.clients.limits.client_id_bytes_max;
+        let refused = ProtocolError::InvalidClientId {
+            got: connect.client_id.len(),
+            limit,
+        };
+        if connect.client_id.len() > limit {
+            return Err(refused.into());
+        }
+        let client_id: ClientId = if connect.client_id.is_empty() {
+            // An empty one stands for a session that nobody can come back to [MQTT-3.1.3-8].
+            if !connect.clean_session {
+                return Err(refused.into());
+            }
+            self.generate_client_id()
+        } else {
+            let home = self.placement.home(connect.client_id);
+            if home != self.id {
+                return Ok(Some(home));
+            }
+            connect.client_id.into()
+        };
+        let will = self.check_will(connect)?;
+        self.clients.stats.packets_received += 1;
+
+        if let Some(&index) = self.clients.by_client.get(&client_id) {
+            // The older connection goes, abnormally: its Will is published [MQTT-3.1.4-2].
+            if let Some(old) = self.clients.session(index).conn {
+                self.close(now, old, CloseReason::SessionTakeover);
+            }
+        }
+        let (index, session_present) = self.take_session(now, &client_id, connect.clean_session)?;
+        let lsn = if connect.clean_session || self.clients.volatile {
+            Lsn(0)
+        } else {
+            self.clients
+                .store
+                .append(Record::SessionStarted { client_id: &client_id })?
+        };
+
+        let session = self.clients.session(index);
+        session.conn = Some(conn);
+        session.will = will;
+        let silence_max = self.clients.silence_max(connect.keep_alive);
+        let connection = &mut self.clients.connections[conn.index()];
+        connection.phase = Phase::Connected { session: index };
+        connection.keep_alive = u16::try_from(silence_max.as_secs() * 2 / 3).unwrap_or(u16::MAX);
+        connection.silence_max = silence_max;
+        if !silence_max.is_zero() {
+            self.set_connection_timer(now + silence_max, conn);
+        }
+        self.set_memberships_online(index, true);
+        self.clients.stats.connects += 1;
+        self.effects.push_back(Effect::Connected {
+            conn,
+            client: client_id,
+            session_present,
+        });
+        self.clients.accept(conn, lsn, session_present);
+        Ok(None)
+    }
+
+    /// The session that the client continues, or a new one [MQTT-3.1.2-4] [MQTT-3.1.2-6]; and whether it continues.
+    fn take_session(&mut self, now: Instant, client_id: &ClientId, clean: bool) -> Result<(u32, bool), CloseReason> {
+        match self.clients.by_client.get(client_id) {
+            Some(&index) if !clean => return Ok((index, true)),
+            Some(&index) => self.end_session(now, index),
+            None => {}
+        }
+        let limit = self.clients.limits.sessions_max;
+        if self.clients.sessions.len() >= limit {
+            return Err(SessionError::TooManySessions { limit }.into());
+        }
+        Ok((self.clients.add_session(ClientId::clone(client_id), clean), false))
+    }
+
+    fn check_will(&self, connect: &Connect<'_>) -> Result<Option<Box<WillMessage>>, ProtocolError> {
+        let Some(will) = &connect.will else { return Ok(None) };
+        let topic = TopicName::new(will.topic, &self.clients.limits.topic).map_err(ProtocolError::InvalidTopicName)?;
+        if belongs_to_broker(topic) {
+            return Err(ProtocolError::ForbiddenWill);
+        }
+        Ok(Some(Box::new(WillMessage {
+            topic: will.topic.into(),
+            payload: will.message.into(),
+            qos: will.qos,
+            retain: will.retain,
+        })))
+    }
+
+    /// A Client Identifier that no client has, whose home is here [MQTT-3.1.3-6].
+    fn generate_client_id(&mut self) -> ClientId {
+        loop {
+            let id = format!("ringmq-{:016x}{:016x}", self.random.next(), self.random.next());
+            if self.placement.home(&id) == self.id && !self.clients.by_client.contains_key(id.as_str()) {
+                return id.into();
+            }
+        }
+    }
+
+    /// Tells the shared groups of a session that its client came or went.
+    pub(super) fn set_memberships_online(&mut self, index: u32, online: bool) {
+        let groups: Vec<_> = self.clients.session(index).groups().collect();
+        for group in groups {
+            self.registry.set_online(group, index, online);
+            self.announce_members(group, 0);
+        }
+    }
+
+    /// Publishes a Will, as if its client had.
+    pub(super) fn publish_will(&mut self, now: Instant, client_id: &str, will: &WillMessage) {
+        let topic = TopicName::from_checked(&will.topic);
+        let mut out = super::outgoing::Outgoing::borrowed(topic, &will.payload, None, will.qos, will.retain);
+        let sticky = self.sticky(client_id);
+        // Nobody waits for an acknowledgement; what the store refused is counted.
+        let _ = self.route(now, &mut out, sticky, None);
+    }
+}
+
+impl Clients {
+    /// 1.5 times the Keep Alive [MQTT-3.1.2-24], or what the operator grants at most. Zero: for ever.
+    fn silence_max(&self, keep_alive: u16) -> Duration {
+        let asked = Duration::from_millis(u64::from(keep_alive) * 1_500);
+        let granted = self.limits.keep_alive_max * 3 / 2;
+        match (asked.is_zero(), granted.is_zero()) {
+            (_, true) => asked,
+            (true, false) => granted,
+            (false, false) => asked.min(granted),
+        }
+    }
+}
+
+impl crate::session::Session {
+    /// The shared groups it is a member of.
+    pub(super) fn groups(&self) -> impl Iterator<Item = crate::router::GroupId> + '_ {
+        self.subscriptions.iter().filter_map(|key| match key {
+            SubscriptionKey::Group(group) => Some(*group),
+            SubscriptionKey::Filter(_) => None,
+        })
+    }
+}

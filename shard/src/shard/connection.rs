@@ -1,0 +1,114 @@
+//! One connection as its shard sees it: the bytes of an incomplete packet, what waits to be written, and its deadlines.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::event::ConnId;
+use super::output::Output;
+use crate::codec::PacketId;
+use crate::store::Lsn;
+use crate::time::Instant;
+
+/// Where a connection stands.
+///
+/// ```text
+/// Opening ──CONNECT──► Connected ──DISCONNECT, error, takeover──► Closing ──Closed──► gone
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Phase {
+    /// No CONNECT yet.
+    Opening,
+    /// Serves this session.
+    Connected { session: u32 },
+    /// Only its output is still written.
+    Closing,
+}
+
+/// A connection of this shard.
+///
+/// Invariants: `gated` holds only packets that must wait, in the order they leave; `tail` is shorter than the first packet in it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) phase: Phase,
+    /// Told apart from earlier connections in the same slot, by timers and waiting acknowledgements.
+    pub(super) generation: u32,
+    /// The received part of an incomplete packet; or, of a held-back publisher, what it had sent already.
+    pub(super) tail: Vec<u8>,
+    /// Bytes of the first packet in `tail`, once its header is complete; 0 before.
+    pub(super) frame_len: usize,
+    pub(super) output: Output,
+    /// On the list of connections to write.
+    pub(super) dirty: bool,
+    /// The session has messages that wait for room in the output.
+    pub(super) blocked: bool,
+    /// Packets that wait until the store has what they promise.
+    pub(super) gated: VecDeque<Gated>,
+    /// When something was last received; or, of a held-back publisher, when it was let go.
+    pub(super) last_received: Instant,
+    /// Silence granted: 1.5 times the Keep Alive. Zero: any.
+    pub(super) silence_max: Duration,
+    /// The Keep Alive in force, in seconds.
+    pub(super) keep_alive: u16,
+    /// The one timer of this connection that is not stale.
+    pub(super) timer_at: Instant,
+}
+
+/// What a packet waits for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Gate {
+    /// This shard's store.
+    pub(super) lsn: Lsn,
+    /// Other shards' stores; 0: none.
+    pub(super) token: u64,
+}
+
+/// A packet that waits.
+#[derive(Debug)]
+pub(super) struct Gated {
+    pub(super) gate: Gate,
+    pub(super) packet: GatedPacket,
+}
+
+/// Which one.
+#[derive(Debug)]
+pub(super) enum GatedPacket {
+    /// The CONNACK, with Session Present; everything else of the session starts after it.
+    ConnAck(bool),
+    /// An encoded acknowledgement.
+    Bytes(SmallVec<[u8; 8]>),
+    /// The QoS 2 message with this identifier.
+    Publish(PacketId),
+}
+
+impl Connection {
+    pub(super) fn new(now: Instant, generation: u32) -> Connection {
+        Connection {
+            phase: Phase::Opening,
+            generation,
+            tail: Vec::new(),
+            frame_len: 0,
+            output: Output::default(),
+            dirty: false,
+            blocked: false,
+            gated: VecDeque::new(),
+            last_received: now,
+            silence_max: Duration::ZERO,
+            keep_alive: 0,
+            timer_at: Instant::default(),
+        }
+    }
+
+    pub(super) fn session(&self) -> Option<u32> {
+        match self.phase {
+            Phase::Connected { session } => Some(session),
+            Phase::Opening | Phase::Closing => None,
+        }
+    }
+}
+
+/// The connection of a table index.
+pub(super) fn conn_id(index: usize) -> ConnId {
+    ConnId(u32::try_from(index).expect("fewer connections than descriptors"))
+}

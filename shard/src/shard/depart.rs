@@ -1,0 +1,159 @@
+//! How a connection ends, and a session.
+
+use super::Shard;
+use super::connection::Phase;
+use super::event::{ClientId, ConnId, Effect};
+use super::timers::Timer;
+use crate::codec::{ConnAck, ConnectReturnCode, Packet, encode};
+use crate::error::{CloseReason, DropReason};
+use crate::session::SessionKey;
+use crate::store::Record;
+use crate::time::Instant;
+
+impl Shard {
+    /// Ends a connection: what waits in its output is still written, its session is left.
+    pub(super) fn close(&mut self, now: Instant, conn: ConnId, reason: CloseReason) {
+        let connection = &mut self.clients.connections[conn.index()];
+        let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
+        if phase == Phase::Closing {
+            return;
+        }
+        connection.tail = Vec::new();
+        connection.gated.clear();
+        self.clients.gated.remove(&conn);
+        self.count_close(&reason);
+        let client = match phase {
+            Phase::Connected { session } => Some(self.leave_session(now, session, &reason)),
+            Phase::Opening => {
+                self.refuse(conn, &reason);
+                None
+            }
+            Phase::Closing => unreachable!("returned above"),
+        };
+        self.effects.push_back(Effect::Close { conn, client, reason });
+    }
+
+    /// The CONNACK of a refused CONNECT, where the specification has one [MQTT-3.2.2-5].
+    fn refuse(&mut self, conn: ConnId, reason: &CloseReason) {
+        let Some(code) = reason.refusal() else { return };
+        debug_assert_ne!(code, ConnectReturnCode::Accepted);
+        let connection = &mut self.clients.connections[conn.index()];
+        let packet = Packet::ConnAck(ConnAck {
+            session_present: false,
+            code,
+        });
+        encode(&packet, connection.output.append(&mut self.clients.spare).buffer);
+        self.clients.stats.packets_sent += 1;
+        self.clients.stats.refused += 1;
+        super::clients::mark_dirty(connection, conn, &mut self.clients.dirty);
+    }
+
+    fn count_close(&mut self, reason: &CloseReason) {
+        let stats = &mut self.clients.stats;
+        match reason {
+            CloseReason::Codec(_) | CloseReason::Protocol(_) => stats.violations += 1,
+            CloseReason::KeepAliveTimeout { .. } | CloseReason::ConnectTimeout => stats.timeouts += 1,
+            CloseReason::SessionTakeover => stats.takeovers += 1,
+            _ => {}
+        }
+    }
+
+    /// The socket is gone.
+    pub(super) fn on_closed(&mut self, now: Instant, conn: ConnId) {
+        let Some(connection) = self.clients.connections.get_mut(conn.index()) else {
+            return;
+        };
+        let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
+        if let Phase::Connected { session } = phase {
+            self.leave_session(now, session, &CloseReason::ConnectionLost);
+        }
+        let connection = &mut self.clients.connections[conn.index()];
+        connection.output.clear(&mut self.clients.spare);
+        self.clients.connections.remove(conn.index());
+        self.clients.gated.remove(&conn);
+    }
+
+    /// The connection of a session ends. Its Will is published unless the client said goodbye [MQTT-3.1.2-8]; the session
+    /// ends too, or waits for its client.
+    fn leave_session(&mut self, now: Instant, index: u32, reason: &CloseReason) -> ClientId {
+        let expiry = self.clients.limits.session_expiry;
+        let key = self.clients.key(index);
+        let session = self.clients.session(index);
+        session.conn = None;
+        session.offline_since = now;
+        let client_id = ClientId::clone(&session.client_id);
+        let (clean, will) = (session.clean, session.will.take());
+        self.clients.let_go(index);
+        if clean {
+            self.end_session(now, index);
+        } else {
+            self.set_memberships_online(index, false);
+            let groups: Vec<_> = self.clients.session(index).groups().collect();
+            for group in groups {
+                self.give_away(now, index, group, true, false);
+            }
+            if !expiry.is_zero() {
+                let SessionKey { index, generation } = key;
+                self.timers
+                    .set(now + expiry, Timer::SessionExpiry { index, generation });
+            }
+        }
+        if let Some(will) = will
+            && !matches!(reason, CloseReason::Disconnect | CloseReason::Shutdown)
+        {
+            self.publish_will(now, &client_id, &will);
+        }
+        client_id
+    }
+
+    /// Forgets a session that has no connection: subscriptions, messages, identifiers [MQTT-3.1.2-6].
+    pub(super) fn end_session(&mut self, now: Instant, index: u32) {
+        self.clients.let_go(index);
+        let subscriptions = std::mem::take(&mut self.clients.session(index).subscriptions);
+        for key in subscriptions {
+            self.remove_subscription(now, index, key, true, true);
+        }
+        let session = self.clients.sessions.remove(index as usize);
+        debug_assert!(session.conn.is_none(), "a session ends after its connection");
+        self.clients.by_client.remove(&session.client_id);
+        let (queued, in_flight) = (
+            session.outbound.queued() + session.held.len(),
+            session.outbound.unacknowledged(),
+        );
+        self.clients.stats.queued -= queued as u64;
+        self.clients.stats.inflight -= in_flight as u64;
+        self.clients
+            .stats
+            .drop_messages(DropReason::SessionEnded, (queued + in_flight) as u64);
+        if !session.clean && !self.clients.volatile {
+            // If this record is lost, the session comes back after a restart and expires again.
+            let _ = self.clients.store.append(Record::SessionEnded {
+                client_id: &session.client_id,
+            });
+        }
+    }
+
+    /// A session may have waited long enough for its client.
+    pub(super) fn on_session_expiry(&mut self, now: Instant, key: SessionKey) {
+        let expiry = self.clients.limits.session_expiry;
+        let Some(session) = self.clients.resolve(key) else {
+            return;
+        };
+        if session.conn.is_none() && now >= session.offline_since + expiry {
+            self.end_session(now, key.index);
+        }
+    }
+
+    /// The broker stops: no Will is published, no session ends.
+    pub(super) fn on_shutdown(&mut self, now: Instant) {
+        let all: Vec<ConnId> = self
+            .clients
+            .connections
+            .iter()
+            .map(|(index, _)| super::connection::conn_id(index))
+            .collect();
+        for conn in all {
+            self.close(now, conn, CloseReason::Shutdown);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! What goes into a shard and what comes out of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::CloseReason;
+use crate::shard::PeerBatch;
+use crate::store::Lsn;
+
+/// A shard of the broker, 0-based.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ShardId(pub u16);
+
+impl ShardId {
+    /// As an index into a list of all shards.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A connection of one shard. The number is reused, but only after [`Event::Closed`] or [`Effect::Move`] gave it back.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ConnId(pub u32);
+
+impl ConnId {
+    /// As an index into a table of connections: small and dense.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A Client Identifier, shared between its session and whoever reports on it.
+pub type ClientId = Arc<str>;
+
+/// What happened to a shard.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// `bytes` arrived on the connection. Ignored after [`Effect::Close`] or [`Effect::Move`].
+    Bytes {
+        /// Where.
+        conn: ConnId,
+        /// In order, cut anywhere.
+        bytes: &'a [u8],
+    },
+    /// The socket is gone, or its close is finished; the [`ConnId`] is free for reuse from here on.
+    /// Without an earlier [`Effect::Close`] this is an abnormal end, and the Will is published.
+    Closed {
+        /// Which.
+        conn: ConnId,
+    },
+    /// A peer's batch came out of this shard's inbox.
+    Peer(PeerBatch),
+    /// The store says that every record up to here is durable.
+    Durable(Lsn),
+    /// Time passed: deadlines are looked at, and bounded work that was left over goes on.
+    Tick,
+    /// The broker stops: every connection is closed, no Will is published.
+    Shutdown,
+}
+
+/// What the caller must do, beside writing outputs and enqueueing outboxes.
+#[derive(Debug)]
+pub enum Effect {
+    /// A CONNECT was accepted: for the log.
+    Connected {
+        /// Where.
+        conn: ConnId,
+        /// Whose.
+        client: ClientId,
+        /// Whether an earlier session of the client goes on.
+        session_present: bool,
+    },
+    /// Write what waits in the connection's output, shut down the write side, drain for a bounded time, close, then
+    /// say [`Event::Closed`].
+    Close {
+        /// Which.
+        conn: ConnId,
+        /// Whose, as far as it was known.
+        client: Option<ClientId>,
+        /// Why: for the log.
+        reason: CloseReason,
+    },
+    /// The client's home is another shard: hand it the socket and `received`; open it there with
+    /// [`Shard::open`](crate::shard::Shard::open) and feed it `received` first. The [`ConnId`] is free already.
+    Move {
+        /// Which.
+        conn: ConnId,
+        /// Where to.
+        home: ShardId,
+        /// All bytes that this connection has sent so far.
+        received: Bytes,
+    },
+    /// [`Shard::may_read`](crate::shard::Shard::may_read) is true again for this connection.
+    ResumeReading {
+        /// Which.
+        conn: ConnId,
+    },
+}
+
+/// The order in which a turn's outboxes leave; each pass for all peers before the next begins.
+///
+/// A retained message must reach its owner before a subscriber sees it live (else a new subscription could be given an
+/// older value than its client has seen), and a confirmation must not overtake what it confirms.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pass {
+    /// Stores of retained messages, to their owners.
+    Retained,
+    /// Messages and routes.
+    Messages,
+    /// Route confirmations, retained requests and replies, durable notices.
+    Confirmations,
+}
+
+impl Pass {
+    /// All passes, in order.
+    pub const ALL: [Pass; 3] = [Pass::Retained, Pass::Messages, Pass::Confirmations];
+}

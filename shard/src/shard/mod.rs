@@ -1,0 +1,388 @@
+//! One shard: events in, effects, outputs and batches for its peers out.
+//!
+//! Read [`Event`] and [`Effect`] first, then this file: [`Shard`] and what its caller does with it. A turn is: any number
+//! of [`Shard::handle`] calls; then, for each [`Pass`] in order, [`Shard::poll_batch`] until it has no more, each batch
+//! enqueued at its peer; then [`Shard::poll_effect`]; then [`Shard::poll_dirty`] and the writing. Acknowledgements are
+//! in the outputs, so they leave after what they acknowledge.
+//!
+//! What the shard does is told in the order in which a client meets it: `receive` (bytes to packets), `connect`,
+//! `publish`, `route` (who gets it), `clients` (how it leaves), `subscribe`, `retained`, `depart` (how a connection and a
+//! session end), `peers` (what other shards send).
+
+mod clients;
+mod connect;
+mod connection;
+mod depart;
+mod event;
+mod outgoing;
+mod output;
+mod peer;
+mod peers;
+mod publish;
+mod receive;
+mod retained;
+mod route;
+mod subscribe;
+mod timers;
+
+use std::collections::VecDeque;
+
+use clients::{Clients, Deferred};
+use connection::Phase;
+use peer::Outboxes;
+use subscribe::Subscribing;
+use timers::{Timer, Timers};
+
+pub use event::{ClientId, ConnId, Effect, Event, Pass, ShardId};
+pub use output::{Output, SpareBuffers};
+pub use peer::PeerBatch;
+
+use crate::error::{CloseReason, SessionError};
+use crate::hash::{Placement, Random};
+use crate::limits::Limits;
+use crate::router::{Registry, RetainStore};
+use crate::session::SessionKey;
+use crate::stats::Stats;
+use crate::store::{Lsn, Storage};
+use crate::time::Instant;
+
+/// Most shards of one broker: a filter's shards are the bits of one integer.
+pub const SHARDS_MAX: u16 = 64;
+
+/// What a shard is told at its start.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Which one it is.
+    pub id: ShardId,
+    /// How many there are, 1..=[`SHARDS_MAX`].
+    pub shards: u16,
+    /// The same on all shards: decides homes and owners of retained messages. Clients must not know it.
+    pub placement_seed: u64,
+    /// This shard's own: keys its tables, makes Client Identifiers. Clients must not know it.
+    pub seed: u64,
+    /// The limits of its clients.
+    pub limits: Limits,
+}
+
+/// One shard of the broker.
+///
+/// Everything of a client (its connection, session, queue, Will) is on one shard, its home. Memory is bounded by
+/// [`Limits`]. No call blocks, and none does more than a bounded amount of work beyond what its event carries.
+pub struct Shard {
+    id: ShardId,
+    placement: Placement,
+    random: Random,
+    clients: Clients,
+    registry: Registry,
+    retained: RetainStore,
+    outboxes: Outboxes,
+    subscribing: Subscribing,
+    timers: Timers,
+    effects: VecDeque<Effect>,
+    /// Messages on other shards' behalf that wait for this shard's store: who asked, and their token.
+    stored_waits: VecDeque<(Lsn, ShardId, u64)>,
+    scans: VecDeque<retained::Scan>,
+    routing: route::Scratch,
+    /// The last message routed here: [`Origin::sequence`](crate::message::Origin::sequence).
+    sequence: u64,
+    /// The last token given out, for anything that is answered later.
+    last_token: u64,
+}
+
+impl Shard {
+    /// A shard without connections.
+    ///
+    /// # Panics
+    /// If `config.shards` is not in 1..=[`SHARDS_MAX`], or `config.id` is not below it.
+    #[must_use]
+    pub fn new(config: ShardConfig, store: Box<dyn Storage>) -> Shard {
+        assert!((1..=SHARDS_MAX).contains(&config.shards), "1 to {SHARDS_MAX} shards");
+        assert!(config.id.0 < config.shards, "shards count from 0");
+        let retained_max = config.limits.retained_max.div_ceil(usize::from(config.shards));
+        Shard {
+            id: config.id,
+            placement: Placement::new(config.shards, config.placement_seed),
+            random: Random::new(config.seed),
+            clients: Clients::new(config.id, config.limits, config.seed, store),
+            registry: Registry::new(config.seed.rotate_left(32)),
+            retained: RetainStore::new(retained_max),
+            outboxes: Outboxes::new(config.id, config.shards),
+            subscribing: Subscribing::default(),
+            timers: Timers::default(),
+            effects: VecDeque::new(),
+            stored_waits: VecDeque::new(),
+            scans: VecDeque::new(),
+            routing: route::Scratch::default(),
+            sequence: 0,
+            last_token: 0,
+        }
+    }
+
+    /// A new connection: a fresh socket, or one that moved here ([`Effect::Move`]), whose bytes come next.
+    pub fn open(&mut self, now: Instant) -> ConnId {
+        let conn = self.clients.open(now);
+        self.set_connection_timer(now + self.clients.limits.connect_timeout, conn);
+        conn
+    }
+
+    /// Takes an event in.
+    pub fn handle(&mut self, now: Instant, event: Event<'_>) {
+        match event {
+            Event::Bytes { conn, bytes } => self.on_bytes(now, conn, bytes),
+            Event::Closed { conn } => self.on_closed(now, conn),
+            Event::Peer(batch) => self.on_batch(now, batch),
+            Event::Durable(lsn) => self.on_durable(lsn),
+            Event::Tick => self.on_tick(now),
+            Event::Shutdown => self.on_shutdown(now),
+        }
+        self.run_scans();
+        self.run_deferred(now);
+        debug_assert!(self.clients.deferred.is_empty());
+    }
+
+    /// What the caller must do next.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// The next batch of this pass, and its peer. All batches of a pass are enqueued before the next pass begins.
+    pub fn poll_batch(&mut self, pass: Pass) -> Option<(ShardId, PeerBatch)> {
+        self.outboxes.poll(pass)
+    }
+
+    /// A connection whose output got bytes since it was last polled. It may have closed meanwhile.
+    pub fn poll_dirty(&mut self) -> Option<ConnId> {
+        loop {
+            let conn = self.clients.dirty.pop_front()?;
+            if let Some(connection) = self.clients.connections.get_mut(conn.index()) {
+                connection.dirty = false;
+                return Some(conn);
+            }
+        }
+    }
+
+    /// What waits to be written.
+    ///
+    /// # Panics
+    /// If there is no such connection.
+    #[must_use]
+    pub fn output(&self, conn: ConnId) -> &Output {
+        &self.clients.connections[conn.index()].output
+    }
+
+    /// The socket took the first `bytes` of the output. What waited for the room follows; then the connection is dirty
+    /// again.
+    ///
+    /// # Panics
+    /// If there is no such connection, or less waits.
+    pub fn written(&mut self, now: Instant, conn: ConnId, bytes: usize) {
+        self.clients.written(conn, bytes);
+        if !self.clients.deferred.is_empty() {
+            self.run_deferred(now);
+        }
+    }
+
+    /// False while slow subscribers hold this client's publishing back: its socket must not be read.
+    #[must_use]
+    pub fn may_read(&self, conn: ConnId) -> bool {
+        let session = self
+            .clients
+            .connections
+            .get(conn.index())
+            .and_then(connection::Connection::session);
+        session.is_none_or(|index| self.clients.sessions[index as usize].held_by == 0)
+    }
+
+    /// When to say [`Event::Tick`] at the latest; in the past if bounded work was left over.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.scans.is_empty() {
+            self.timers.next()
+        } else {
+            Some(Instant::default())
+        }
+    }
+
+    /// Publishes as the broker itself, QoS 0: `$SYS`.
+    pub fn publish(&mut self, now: Instant, topic: &str, payload: &[u8], retain: bool) {
+        self.publish_own(now, topic, payload, retain);
+        self.run_deferred(now);
+    }
+
+    /// Counters and gauges, as of now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            connections: self.clients.connections.len() as u64,
+            connected: self
+                .clients
+                .connections
+                .iter()
+                .filter(|(_, c)| c.session().is_some())
+                .count() as u64,
+            sessions: self.clients.sessions.len() as u64,
+            retained: self.retained.len() as u64,
+            retained_bytes: self.retained.bytes() as u64,
+            ..self.clients.stats
+        }
+    }
+
+    /// This shard's replica of all routes, in text and ordered: for comparing replicas when nothing is under way.
+    #[must_use]
+    pub fn routes(&self) -> Vec<(String, Vec<u16>)> {
+        self.registry.routes(self.id)
+    }
+
+    /// Whether nothing is under way: no batch waits, no subscription is pending, nothing is held back.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.outboxes.is_empty()
+            && self.subscribing.is_empty()
+            && self.scans.is_empty()
+            && self.clients.awaited.is_empty()
+    }
+
+    /// Checks what should hold between calls.
+    ///
+    /// # Panics
+    /// If something does not.
+    pub fn check_invariants(&self) {
+        let mut subscriptions = 0;
+        for (index, session) in &self.clients.sessions {
+            session.outbound.check_invariants();
+            assert_eq!(
+                self.clients
+                    .by_client
+                    .get(&session.client_id)
+                    .map(|index| *index as usize),
+                Some(index)
+            );
+            assert!(session.held.is_empty() || session.pending_subscribes > 0);
+            subscriptions += session.subscriptions.len() as u64;
+        }
+        assert_eq!(subscriptions, self.clients.stats.subscriptions);
+        assert_eq!(self.clients.by_client.len(), self.clients.sessions.len());
+        let queued: usize = self
+            .clients
+            .sessions
+            .iter()
+            .map(|(_, session)| session.outbound.queued() + session.held.len())
+            .sum();
+        assert_eq!(queued as u64, self.clients.stats.queued);
+        let inflight: usize = self
+            .clients
+            .sessions
+            .iter()
+            .map(|(_, session)| session.outbound.unacknowledged())
+            .sum();
+        assert_eq!(inflight as u64, self.clients.stats.inflight);
+    }
+
+    /// Whether a turn's end has taken everything: no batch, effect or output is new.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.outboxes.is_empty() && self.effects.is_empty() && self.clients.dirty.is_empty()
+    }
+
+    fn next_token(&mut self) -> u64 {
+        self.last_token += 1;
+        self.last_token
+    }
+
+    /// Keeps one timer per connection alive: a later deadline waits until the earlier one fires.
+    fn set_connection_timer(&mut self, at: Instant, conn: ConnId) {
+        let connection = &mut self.clients.connections[conn.index()];
+        let (index, generation) = (conn.0, connection.generation);
+        if connection.timer_at == Instant::default() || at < connection.timer_at {
+            connection.timer_at = at;
+            self.timers.set(at, Timer::Connection { index, generation });
+        }
+    }
+
+    fn on_tick(&mut self, now: Instant) {
+        // A timer that is set meanwhile is never due already, so this ends.
+        while let Some((at, timer)) = self.timers.poll(now) {
+            match timer {
+                Timer::Connection { index, generation } => self.on_connection_timer(now, at, ConnId(index), generation),
+                Timer::SessionExpiry { index, generation } => {
+                    self.on_session_expiry(now, SessionKey { index, generation });
+                }
+                Timer::Holding { index, generation } => self.on_patience_over(now, SessionKey { index, generation }),
+            }
+        }
+    }
+
+    fn on_connection_timer(&mut self, now: Instant, at: Instant, conn: ConnId, generation: u32) {
+        let connect_timeout = self.clients.limits.connect_timeout;
+        let Some(connection) = self.clients.live_connection((conn, generation)) else {
+            return;
+        };
+        if connection.timer_at != at {
+            return;
+        }
+        connection.timer_at = Instant::default();
+        match connection.phase {
+            Phase::Opening => self.close(now, conn, CloseReason::ConnectTimeout),
+            Phase::Connected { session } if !connection.silence_max.is_zero() => {
+                // Less than a tick of silence is granted, so the next deadline lies ahead.
+                let silence_max = connection.silence_max;
+                let deadline = connection.last_received + silence_max;
+                if self.clients.session(session).held_by > 0 {
+                    // It could not be heard: patience begins when it is read again.
+                    self.set_connection_timer(now + silence_max.max(connect_timeout), conn);
+                } else if deadline > now {
+                    self.set_connection_timer(deadline, conn);
+                } else {
+                    let seconds = self.clients.connections[conn.index()].keep_alive;
+                    self.close(now, conn, CloseReason::KeepAliveTimeout { seconds });
+                }
+            }
+            Phase::Connected { .. } | Phase::Closing => {}
+        }
+    }
+
+    /// Does what deliveries made necessary. Each can make more necessary, of other sessions; a session is disconnected
+    /// once, and a publisher held or released once per subscriber, so this ends.
+    fn run_deferred(&mut self, now: Instant) {
+        while let Some(deferred) = self.clients.deferred.pop_front() {
+            match deferred {
+                Deferred::DisconnectSlow(key) => {
+                    let Some(session) = self.clients.resolve(key) else {
+                        continue;
+                    };
+                    let (conn, queued) = (session.conn, session.outbound.queued());
+                    if let Some(conn) = conn {
+                        self.close(now, conn, SessionError::SlowSubscriber { queued }.into());
+                    }
+                }
+                Deferred::Hold(shard, publisher) => {
+                    self.outboxes
+                        .push(Pass::Messages, shard, peer::PeerEntry::Hold { publisher });
+                }
+                Deferred::Release(shard, publisher) => self.release_publisher(now, shard, publisher),
+                Deferred::Patience(key, until) => {
+                    let SessionKey { index, generation } = key;
+                    self.timers.set(until, Timer::Holding { index, generation });
+                }
+            }
+        }
+    }
+
+    fn on_patience_over(&mut self, now: Instant, key: SessionKey) {
+        let Some(session) = self.clients.resolve(key) else {
+            return;
+        };
+        let (conn, queued) = (session.conn, session.outbound.queued());
+        match &session.holding {
+            Some(holding) if holding.until <= now => {
+                if let Some(conn) = conn {
+                    self.close(now, conn, SessionError::SlowSubscriber { queued }.into());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

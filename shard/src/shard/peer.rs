@@ -1,0 +1,193 @@
+//! What shards say to each other, and the outboxes it waits in until the end of the turn.
+//!
+//! Entries of one pass keep their order from sender to receiver; the passes of a turn leave one after the other, for all
+//! peers (see [`Pass`]). Nothing is lost on the way: a batch is enqueued or the process is gone.
+
+use std::sync::Arc;
+
+use super::event::{Pass, ShardId};
+use crate::message::SharedMessage;
+use crate::router::GroupRef;
+use crate::session::SessionKey;
+
+/// One thing a shard tells another.
+#[derive(Debug)]
+pub(crate) enum PeerEntry {
+    /// A message for the plain subscribers of the receiver. From the publisher's shard; must not be overtaken by a later
+    /// message, nor by the confirmation of a route that its publisher's shard gave after it.
+    Message(SharedMessage),
+    /// A message with more to say: shared groups, an acknowledgement that waits for the receiver's store, a publisher that
+    /// may be held back.
+    Routed(Box<RoutedMessage>),
+    /// A message with RETAIN 1, to the owner of its topic. Must not be overtaken by its live copies [`Pass::Retained`].
+    Retain {
+        /// Stored, or with an empty payload cleared.
+        message: SharedMessage,
+        /// Answered by `Stored`; 0: nobody waits.
+        token: u64,
+    },
+    /// The sender has its first subscriber for this filter. Answered by `RouteConfirmed`.
+    RouteAdded {
+        /// The filter.
+        filter: Arc<str>,
+        /// Repeated in the answer.
+        token: u64,
+    },
+    /// The sender's last subscriber for this filter is gone. Keeps its order with `RouteAdded`.
+    RouteRemoved {
+        /// The filter.
+        filter: Arc<str>,
+    },
+    /// How many members the sender has in a shared group. Keeps its order with earlier ones.
+    GroupMembers(Box<GroupMembers>),
+    /// The sender has the route of this token in its registry. Must not overtake messages routed without it.
+    RouteConfirmed {
+        /// As announced.
+        token: u64,
+    },
+    /// Which retained messages match? Sent once all routes of the subscription are confirmed.
+    RetainedRequest {
+        /// Repeated in the answer.
+        token: u64,
+        /// The filters.
+        filters: Arc<[Arc<str>]>,
+    },
+    /// Some or all of the answer. Must not overtake messages up to `through`.
+    RetainedReply(Box<RetainedReply>),
+    /// A QoS 1 or 2 message with this token is durable on the sender, or can never be.
+    Stored {
+        /// As in [`RoutedMessage::token`].
+        token: u64,
+        /// False if the sender's store refused it: the publisher must send it again.
+        ok: bool,
+    },
+    /// A slow subscriber of the sender asks not to read this publisher, until `Release`.
+    Hold {
+        /// A session of the receiver.
+        publisher: SessionKey,
+    },
+    /// Ends one `Hold`.
+    Release {
+        /// A session of the receiver.
+        publisher: SessionKey,
+    },
+}
+
+/// See [`PeerEntry::Routed`].
+#[derive(Debug)]
+pub(crate) struct RoutedMessage {
+    pub(crate) message: SharedMessage,
+    /// Whether the receiver's plain subscribers get it.
+    pub(crate) plain: bool,
+    /// Groups of the receiver that it was chosen for, each to deliver to one member.
+    pub(crate) groups: Vec<GroupRef>,
+    /// Chooses the member, where members are chosen by publisher.
+    pub(crate) sticky: Option<u32>,
+    /// Who published it, if it can be held back.
+    pub(crate) publisher: Option<SessionKey>,
+    /// Answered by `Stored`; 0: nobody waits.
+    pub(crate) token: u64,
+    /// How often a message for a group has been passed on because its members had left.
+    pub(crate) hops: u8,
+}
+
+/// See [`PeerEntry::GroupMembers`].
+#[derive(Debug)]
+pub(crate) struct GroupMembers {
+    pub(crate) filter: Arc<str>,
+    pub(crate) name: Arc<str>,
+    pub(crate) group: GroupRef,
+    pub(crate) online: u32,
+    pub(crate) offline: u32,
+    /// Answered by `RouteConfirmed`; 0: nobody waits.
+    pub(crate) token: u64,
+}
+
+/// See [`PeerEntry::RetainedReply`].
+#[derive(Debug)]
+pub(crate) struct RetainedReply {
+    pub(crate) token: u64,
+    /// The sender had routed its own messages up to this sequence number when it began to answer.
+    pub(crate) through: u64,
+    /// Matching messages, with the index of the filter.
+    pub(crate) messages: Vec<(u16, SharedMessage)>,
+    /// Nothing more comes from this shard.
+    pub(crate) done: bool,
+}
+
+const _: () = assert!(size_of::<PeerEntry>() <= 32);
+
+/// A turn's entries for one peer: enqueue it whole, it never waits.
+#[derive(Debug)]
+pub struct PeerBatch {
+    /// Who sends it.
+    pub from: ShardId,
+    pub(crate) entries: Vec<PeerEntry>,
+}
+
+impl PeerBatch {
+    /// Entries in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// What leaves at the end of the turn: per pass and peer, in order.
+#[derive(Debug)]
+pub(crate) struct Outboxes {
+    own: ShardId,
+    shards: u16,
+    passes: [Vec<Vec<PeerEntry>>; 3],
+}
+
+impl Outboxes {
+    pub(crate) fn new(own: ShardId, shards: u16) -> Outboxes {
+        let empty = || (0..shards).map(|_| Vec::new()).collect();
+        Outboxes {
+            own,
+            shards,
+            passes: [empty(), empty(), empty()],
+        }
+    }
+
+    pub(crate) fn push(&mut self, pass: Pass, to: ShardId, entry: PeerEntry) {
+        debug_assert_ne!(to, self.own, "a shard does not write to itself");
+        self.passes[pass as usize][to.index()].push(entry);
+    }
+
+    /// The next batch of this pass, peers in order.
+    pub(crate) fn poll(&mut self, pass: Pass) -> Option<(ShardId, PeerBatch)> {
+        let boxes = &mut self.passes[pass as usize];
+        let at = boxes.iter().position(|entries| !entries.is_empty())?;
+        let entries = std::mem::take(&mut boxes[at]);
+        let to = ShardId(u16::try_from(at).expect("fewer than SHARDS_MAX"));
+        Some((
+            to,
+            PeerBatch {
+                from: self.own,
+                entries,
+            },
+        ))
+    }
+
+    /// All shards but this one.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let own = self.own;
+        (0..self.shards).map(ShardId).filter(move |shard| *shard != own)
+    }
+
+    pub(crate) fn peer_count(&self) -> u16 {
+        self.shards - 1
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.passes.iter().flatten().all(Vec::is_empty)
+    }
+}

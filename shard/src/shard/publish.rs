@@ -1,0 +1,228 @@
+//! The QoS exchanges with one client (sections 3.3 to 3.7, 4.3): what it publishes, and what it acknowledges.
+
+use bytes::Bytes;
+
+use super::Shard;
+use super::clients::done;
+use super::connection::Gate;
+use super::event::ConnId;
+use super::outgoing::Outgoing;
+use crate::codec::{Packet, PacketId, Publish, QoS};
+use crate::error::{CloseReason, DropReason, ProtocolError, SessionError};
+use crate::limits::SlowSubscriber;
+use crate::session::{Acknowledged, Receipt, Received, SentState};
+use crate::store::{Lsn, Record};
+use crate::time::Instant;
+use crate::topic::TopicName;
+
+impl Shard {
+    /// PUBLISH from a client.
+    ///
+    /// # Errors
+    /// The connection closes. A message that was not acknowledged is the client's to send again.
+    pub(super) fn on_publish(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        index: u32,
+        publish: &Publish<'_>,
+        source: Option<&Bytes>,
+    ) -> Result<(), CloseReason> {
+        self.clients.stats.count_received(publish.qos);
+        let topic =
+            TopicName::new(publish.topic, &self.clients.limits.topic).map_err(ProtocolError::InvalidTopicName)?;
+        let forbidden = belongs_to_broker(topic);
+        let mut out = Outgoing::borrowed(topic, publish.payload, source, publish.qos, publish.retain);
+        match (publish.qos, publish.packet_id) {
+            (QoS::AtMostOnce, _) | (_, None) => {
+                if forbidden {
+                    self.clients.stats.drop_message(DropReason::Forbidden);
+                } else {
+                    self.publish_for(now, conn, index, &mut out)?;
+                }
+            }
+            (QoS::AtLeastOnce, Some(id)) => {
+                let gate = if forbidden {
+                    // Acknowledged as its QoS says, and dropped [MQTT-3.3.5-2].
+                    self.clients.stats.drop_message(DropReason::Forbidden);
+                    Gate::default()
+                } else {
+                    self.publish_for(now, conn, index, &mut out)?
+                };
+                self.clients.answer(conn, gate, &Packet::PubAck(id));
+            }
+            (QoS::ExactlyOnce, Some(id)) => {
+                let lsn = self.hold_inbound(index, id, &mut out)?;
+                self.clients.answer(conn, Gate { lsn, token: 0 }, &Packet::PubRec(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Routes a message of this client; what its acknowledgement waits for.
+    fn publish_for(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        index: u32,
+        out: &mut Outgoing<'_>,
+    ) -> Result<Gate, CloseReason> {
+        if self.clients.limits.slow_subscriber == SlowSubscriber::Backpressure {
+            out.publisher = Some(self.clients.key(index));
+        }
+        let sticky = if self.uses_sticky() {
+            let session = &self.clients.sessions[index as usize];
+            Some(self.placement.sticky(&session.client_id))
+        } else {
+            None
+        };
+        let acknowledger = (conn, self.clients.connections[conn.index()].generation);
+        self.route(now, out, sticky, Some(acknowledger))
+            .map_err(CloseReason::Store)
+    }
+
+    /// Takes a QoS 2 message over from its publisher; routed at PUBREL.
+    fn hold_inbound(&mut self, index: u32, id: PacketId, out: &mut Outgoing<'_>) -> Result<Lsn, CloseReason> {
+        let (held_max, bytes_max) = (
+            self.clients.limits.inbound_qos2_max,
+            self.clients.limits.queued_bytes_max,
+        );
+        let session = &mut self.clients.sessions[index as usize];
+        let window = session.inbound.get_or_insert_default();
+        if window.holds(id) {
+            // Durable with or before what was recorded last: a repeated PUBREC must not be early either.
+            return Ok(if self.clients.volatile {
+                Lsn(0)
+            } else {
+                session.inbound_lsn
+            });
+        }
+        window.check_room(out.size(), held_max, bytes_max)?;
+        let message = out.shared();
+        if !self.clients.volatile && !session.clean {
+            let record = Record::Held {
+                client_id: &session.client_id,
+                packet_id: id,
+                message: &message,
+            };
+            session.inbound_lsn = self.clients.store.append(record)?;
+        }
+        let receipt = window.on_publish(id, message);
+        debug_assert_eq!(receipt, Receipt::New);
+        Ok(session.inbound_lsn)
+    }
+
+    /// PUBREL from a client: the message is its subscribers' [MQTT-4.3.3-2].
+    pub(super) fn on_pubrel(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        index: u32,
+        id: PacketId,
+    ) -> Result<(), CloseReason> {
+        let session = self.clients.session(index);
+        let mut gate = Gate::default();
+        if let Some(message) = session.inbound.as_mut().and_then(|window| window.on_pubrel(id)) {
+            let mut out = Outgoing::released(&message);
+            if belongs_to_broker(out.topic) {
+                self.clients.stats.drop_message(DropReason::Forbidden);
+            } else {
+                gate = self.publish_for(now, conn, index, &mut out)?;
+            }
+            let session = &self.clients.sessions[index as usize];
+            if !self.clients.volatile && !session.clean {
+                let record = Record::Released {
+                    client_id: &session.client_id,
+                    packet_id: id,
+                };
+                gate.lsn = gate.lsn.max(self.clients.store.append(record)?);
+            }
+        }
+        self.clients.answer(conn, gate, &Packet::PubComp(id));
+        Ok(())
+    }
+
+    /// PUBACK from a client: a QoS 1 message has arrived.
+    #[inline]
+    pub(super) fn on_puback(&mut self, index: u32, id: PacketId) -> Result<(), CloseReason> {
+        let outcome = self.clients.session(index).outbound.on_puback(id);
+        self.after_acknowledgement(index, id, "PUBACK", &outcome)
+    }
+
+    /// PUBREC from a client: a QoS 2 message has arrived.
+    pub(super) fn on_pubrec(&mut self, conn: ConnId, index: u32, id: PacketId) -> Result<(), CloseReason> {
+        let session = self.clients.session(index);
+        let mut gate = Gate::default();
+        match session.outbound.on_pubrec(id) {
+            Received::First if !session.clean && !self.clients.volatile => {
+                let session = &self.clients.sessions[index as usize];
+                let record = Record::Received {
+                    client_id: &session.client_id,
+                    packet_id: id,
+                };
+                gate.lsn = self.clients.store.append(record)?;
+            }
+            Received::First | Received::Repeat | Received::Unknown => {}
+            Received::Wrong(state) => return Err(wrong("PUBREC", id, state)),
+        }
+        self.clients.answer(conn, gate, &Packet::PubRel(id));
+        Ok(())
+    }
+
+    /// PUBCOMP from a client: a QoS 2 exchange is over.
+    pub(super) fn on_pubcomp(&mut self, index: u32, id: PacketId) -> Result<(), CloseReason> {
+        let outcome = self.clients.session(index).outbound.on_pubcomp(id);
+        self.after_acknowledgement(index, id, "PUBCOMP", &outcome)
+    }
+
+    fn after_acknowledgement(
+        &mut self,
+        index: u32,
+        id: PacketId,
+        packet: &'static str,
+        outcome: &Acknowledged,
+    ) -> Result<(), CloseReason> {
+        match outcome {
+            Acknowledged::Done(message_id) => {
+                self.clients.stats.inflight -= 1;
+                let session = &self.clients.sessions[index as usize];
+                done(&mut *self.clients.store, self.clients.volatile, session, *message_id);
+                if session.outbound.queued() > 0 || session.holding.is_some() {
+                    self.clients.pump(index);
+                }
+                Ok(())
+            }
+            // Acknowledged twice, or from before the session was resumed: no harm.
+            Acknowledged::Unknown => Ok(()),
+            Acknowledged::Wrong(state) => Err(wrong(packet, id, *state)),
+        }
+    }
+
+    /// Publishes as the broker itself.
+    pub(super) fn publish_own(&mut self, now: Instant, topic: &str, payload: &[u8], retain: bool) {
+        let Ok(topic) = TopicName::new(topic, &self.clients.limits.topic) else {
+            return;
+        };
+        let mut out = Outgoing::borrowed(topic, payload, None, QoS::AtMostOnce, retain);
+        // QoS 0 writes nothing that could fail but the retained message, and that comes again with the next interval.
+        let _ = self.route(now, &mut out, None, None);
+    }
+}
+
+fn wrong(packet: &'static str, packet_id: PacketId, state: SentState) -> CloseReason {
+    SessionError::WrongAcknowledgement {
+        packet,
+        packet_id,
+        expected: state.expected(),
+    }
+    .into()
+}
+
+/// Topics that clients read but do not write: `$SYS`, and what would look like a shared subscription.
+pub(super) fn belongs_to_broker(topic: TopicName<'_>) -> bool {
+    if !topic.starts_with_dollar() {
+        return false;
+    }
+    let first = topic.as_str().split('/').next();
+    matches!(first, Some("$SYS" | "$share"))
+}

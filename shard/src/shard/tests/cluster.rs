@@ -1,0 +1,532 @@
+//! Several shards, their inboxes and their clients, in one thread; a seed decides whose turn it is.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::codec::{ConnAck, Packet, QoS, decode, encode};
+use crate::hash::{Random, home};
+use crate::limits::Limits;
+use crate::shard::{ConnId, Effect, Event, Pass, PeerBatch, Shard, ShardConfig, ShardId};
+use crate::stats::Stats;
+use crate::store::{Lsn, MemoryStore, Record, Storage, StoreError};
+use crate::time::Instant;
+
+pub(super) const PLACEMENT_SEED: u64 = 42;
+
+/// A client of the cluster.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct Client(usize);
+
+#[derive(Debug)]
+struct Socket {
+    at: Option<(usize, ConnId)>,
+    /// What the broker has written and the test has not looked at.
+    received: Vec<u8>,
+    /// The broker has ended the connection.
+    closed: bool,
+    /// Reads nothing: its output stays where it is.
+    stalled: bool,
+    /// Sent and not yet handed to the shard, which held the publisher back.
+    unread: Vec<u8>,
+}
+
+/// The broker.
+pub(super) struct Cluster {
+    shards: Vec<Shard>,
+    inboxes: Vec<VecDeque<PeerBatch>>,
+    sockets: Vec<Socket>,
+    pub(super) now: Instant,
+    random: Random,
+    pub(super) stores: Vec<SlowStore>,
+}
+
+/// What a client got, owned.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Seen {
+    ConnAck(bool, u8),
+    Publish {
+        topic: String,
+        payload: Vec<u8>,
+        qos: u8,
+        retain: bool,
+        dup: bool,
+        id: u16,
+    },
+    PubAck(u16),
+    PubRec(u16),
+    PubRel(u16),
+    PubComp(u16),
+    SubAck(u16, Vec<u8>),
+    UnsubAck(u16),
+    PingResp,
+}
+
+impl Seen {
+    /// `topic=payload` of a PUBLISH.
+    pub(super) fn text(&self) -> String {
+        match self {
+            Seen::Publish { topic, payload, .. } => format!("{topic}={}", String::from_utf8_lossy(payload)),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+impl Cluster {
+    pub(super) fn new(shards: u16) -> Cluster {
+        Cluster::with_limits(shards, &Limits::default())
+    }
+
+    pub(super) fn with_limits(shards: u16, limits: &Limits) -> Cluster {
+        Cluster::build(shards, limits, 1, |_| Box::new(MemoryStore))
+    }
+
+    /// With a store per shard that becomes durable only when the test says so.
+    pub(super) fn with_slow_stores(shards: u16) -> Cluster {
+        let stores: Vec<SlowStore> = (0..shards).map(|_| SlowStore::default()).collect();
+        let of = stores.clone();
+        let mut cluster = Cluster::build(shards, &Limits::default(), 1, |id| Box::new(of[id].clone()));
+        cluster.stores = stores;
+        cluster
+    }
+
+    pub(super) fn seeded(shards: u16, seed: u64) -> Cluster {
+        Cluster::build(shards, &Limits::default(), seed, |_| Box::new(MemoryStore))
+    }
+
+    fn build(shards: u16, limits: &Limits, seed: u64, store: impl Fn(usize) -> Box<dyn Storage>) -> Cluster {
+        let shard = |id: u16| {
+            let limits = limits.clone();
+            let config = ShardConfig {
+                id: ShardId(id),
+                shards,
+                placement_seed: PLACEMENT_SEED,
+                seed: u64::from(id),
+                limits,
+            };
+            Shard::new(config, store(usize::from(id)))
+        };
+        Cluster {
+            shards: (0..shards).map(shard).collect(),
+            inboxes: (0..shards).map(|_| VecDeque::new()).collect(),
+            sockets: Vec::new(),
+            now: Instant::from_millis(1_000),
+            random: Random::new(seed),
+            stores: Vec::new(),
+        }
+    }
+
+    /// A Client Identifier that lives on this shard.
+    pub(super) fn client_id_on(&self, shard: u16, name: &str) -> String {
+        let shards = u16::try_from(self.shards.len()).unwrap();
+        (0..)
+            .map(|n| format!("{name}{n}"))
+            .find(|id| home(id, shards, PLACEMENT_SEED) == ShardId(shard))
+            .unwrap()
+    }
+
+    /// A topic whose retained message lives on this shard.
+    pub(super) fn topic_on(&self, shard: u16) -> String {
+        let shards = u16::try_from(self.shards.len()).unwrap();
+        (0..)
+            .map(|n| format!("topic/{n}"))
+            .find(|topic| crate::hash::retained_owner(topic, shards, PLACEMENT_SEED) == ShardId(shard))
+            .unwrap()
+    }
+
+    /// A new socket, given to shards in turn.
+    pub(super) fn open(&mut self) -> Client {
+        let at = self.sockets.len() % self.shards.len();
+        let conn = self.shards[at].open(self.now);
+        let socket = Socket {
+            at: Some((at, conn)),
+            received: vec![],
+            closed: false,
+            stalled: false,
+            unread: vec![],
+        };
+        self.sockets.push(socket);
+        Client(self.sockets.len() - 1)
+    }
+
+    /// Opens a socket and sends CONNECT; the broker answers 0.
+    pub(super) fn connect(&mut self, client_id: &str, clean: bool) -> Client {
+        let client = self.open();
+        self.send(client, &connect_bytes(client_id, clean, 0));
+        self.settle();
+        let seen = self.take_first(client);
+        assert!(matches!(seen, Some(Seen::ConnAck(_, 0))), "{client_id}: {seen:?}");
+        client
+    }
+
+    /// Hands bytes to the client's shard, which runs a turn.
+    pub(super) fn send(&mut self, client: Client, bytes: &[u8]) {
+        let socket = &mut self.sockets[client.0];
+        let Some((at, conn)) = socket.at else { return };
+        if !self.shards[at].may_read(conn) {
+            socket.unread.extend_from_slice(bytes);
+            return;
+        }
+        self.shards[at].handle(self.now, Event::Bytes { conn, bytes });
+        self.flush(at);
+    }
+
+    /// Ends the socket without DISCONNECT.
+    pub(super) fn cut(&mut self, client: Client) {
+        if let Some((at, conn)) = self.sockets[client.0].at.take() {
+            self.shards[at].handle(self.now, Event::Closed { conn });
+            self.flush(at);
+        }
+    }
+
+    pub(super) fn stall(&mut self, client: Client, stalled: bool) {
+        self.sockets[client.0].stalled = stalled;
+        if let Some((at, conn)) = self.sockets[client.0].at
+            && !stalled
+        {
+            self.write(at, conn);
+            self.flush(at);
+        }
+    }
+
+    /// One turn of one shard, which takes one batch from its inbox; false if it had nothing to do.
+    pub(super) fn step(&mut self, at: usize) -> bool {
+        if let Some(batch) = self.inboxes[at].pop_front() {
+            self.shards[at].handle(self.now, Event::Peer(batch));
+        } else if self.shards[at].next_deadline().is_some_and(|at| at <= self.now) {
+            self.shards[at].handle(self.now, Event::Tick);
+        } else {
+            return false;
+        }
+        self.flush(at);
+        true
+    }
+
+    /// Lets shards take turns, in an order that the seed decides, until nothing is left to do.
+    pub(super) fn settle(&mut self) {
+        loop {
+            let first = usize::try_from(self.random.next() % self.shards.len() as u64).unwrap();
+            let count = self.shards.len();
+            if !(0..count).any(|n| self.step((first + n) % count)) {
+                return;
+            }
+        }
+    }
+
+    /// Some turns in the order of the seed; other things may still be under way.
+    pub(super) fn run_some(&mut self) {
+        for _ in 0..self.random.next() % 4 {
+            let at = usize::try_from(self.random.next() % self.shards.len() as u64).unwrap();
+            self.step(at);
+        }
+    }
+
+    pub(super) fn random(&mut self) -> u64 {
+        self.random.next()
+    }
+
+    /// Time passes, in steps short enough that every deadline is met in time.
+    pub(super) fn advance(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now = end.min(self.now + Duration::from_millis(100));
+            self.settle();
+        }
+    }
+
+    /// The store of every shard has everything that was appended.
+    pub(super) fn make_durable(&mut self) {
+        for at in 0..self.shards.len() {
+            let Some(store) = self.stores.get(at) else { continue };
+            let lsn = store.sync();
+            self.shards[at].handle(self.now, Event::Durable(lsn));
+            self.flush(at);
+        }
+    }
+
+    pub(super) fn shutdown(&mut self) {
+        for at in 0..self.shards.len() {
+            self.shards[at].handle(self.now, Event::Shutdown);
+            self.flush(at);
+        }
+    }
+
+    /// The end of a turn, as the process does it.
+    fn flush(&mut self, at: usize) {
+        for pass in Pass::ALL {
+            while let Some((to, batch)) = self.shards[at].poll_batch(pass) {
+                self.inboxes[to.index()].push_back(batch);
+            }
+        }
+        while let Some(effect) = self.shards[at].poll_effect() {
+            match effect {
+                Effect::Connected { .. } => {}
+                Effect::Move { conn, home, received } => {
+                    let socket = self
+                        .sockets
+                        .iter_mut()
+                        .find(|socket| socket.at == Some((at, conn)))
+                        .unwrap();
+                    let moved = self.shards[home.index()].open(self.now);
+                    socket.at = Some((home.index(), moved));
+                    self.shards[home.index()].handle(
+                        self.now,
+                        Event::Bytes {
+                            conn: moved,
+                            bytes: &received,
+                        },
+                    );
+                    self.flush(home.index());
+                }
+                Effect::Close { conn, .. } => {
+                    self.write(at, conn);
+                    let socket = self
+                        .sockets
+                        .iter_mut()
+                        .find(|socket| socket.at == Some((at, conn)))
+                        .unwrap();
+                    socket.at = None;
+                    socket.closed = true;
+                    self.shards[at].handle(self.now, Event::Closed { conn });
+                }
+                Effect::ResumeReading { conn } => {
+                    let client = self
+                        .sockets
+                        .iter()
+                        .position(|socket| socket.at == Some((at, conn)))
+                        .unwrap();
+                    let unread = std::mem::take(&mut self.sockets[client].unread);
+                    self.send(Client(client), &unread);
+                }
+            }
+        }
+        while let Some(conn) = self.shards[at].poll_dirty() {
+            self.write(at, conn);
+        }
+        if !self.shards[at].is_flushed() {
+            self.flush(at);
+        }
+    }
+
+    fn write(&mut self, at: usize, conn: ConnId) {
+        let Some(socket) = self.sockets.iter_mut().find(|socket| socket.at == Some((at, conn))) else {
+            return;
+        };
+        while !socket.stalled && !self.shards[at].output(conn).is_empty() {
+            let chunk = self.shards[at].output(conn).first_chunk();
+            let taken = chunk.len();
+            socket.received.extend_from_slice(chunk);
+            self.shards[at].written(self.now, conn, taken);
+        }
+    }
+
+    /// Everything the client got since it was asked last.
+    pub(super) fn take(&mut self, client: Client) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        while let Some(packet) = self.take_first(client) {
+            seen.push(packet);
+        }
+        seen
+    }
+
+    fn take_first(&mut self, client: Client) -> Option<Seen> {
+        let received = &mut self.sockets[client.0].received;
+        let decoded = decode(received, usize::MAX).expect("the broker sends packets")?;
+        let (seen, len) = (see(&decoded.packet), decoded.len);
+        received.drain(..len);
+        Some(seen)
+    }
+
+    /// The messages among what the client got, as `topic=payload`.
+    pub(super) fn take_texts(&mut self, client: Client) -> Vec<String> {
+        let seen = self.take(client);
+        seen.iter()
+            .filter(|seen| matches!(seen, Seen::Publish { .. }))
+            .map(Seen::text)
+            .collect()
+    }
+
+    pub(super) fn is_closed(&self, client: Client) -> bool {
+        self.sockets[client.0].closed
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let mut sum = Stats::default();
+        for shard in &self.shards {
+            sum += &shard.stats();
+        }
+        sum
+    }
+
+    /// All replicas are equal, nothing is under way, nothing has leaked.
+    pub(super) fn check_quiet(&self) {
+        for shard in &self.shards {
+            assert!(shard.is_quiet());
+            assert_eq!(shard.routes(), self.shards[0].routes());
+            shard.check_invariants();
+        }
+    }
+
+    pub(super) fn routes(&self) -> Vec<(String, Vec<u16>)> {
+        self.shards[0].routes()
+    }
+}
+
+pub(super) fn connect_bytes(client_id: &str, clean: bool, keep_alive: u16) -> Vec<u8> {
+    connect_with(client_id, clean, keep_alive, None)
+}
+
+pub(super) fn connect_with(
+    client_id: &str,
+    clean: bool,
+    keep_alive: u16,
+    will: Option<crate::codec::Will<'_>>,
+) -> Vec<u8> {
+    let protocol = crate::codec::Protocol::V311;
+    let connect = crate::codec::Connect {
+        protocol,
+        clean_session: clean,
+        keep_alive,
+        client_id,
+        will,
+        user_name: None,
+        password: None,
+    };
+    let mut bytes = Vec::new();
+    encode(&Packet::Connect(connect), &mut bytes);
+    bytes
+}
+
+/// SUBSCRIBE, byte by byte: not the encoder's own output.
+pub(super) fn subscribe_bytes(id: u16, filters: &[(&str, u8)]) -> Vec<u8> {
+    let mut body = id.to_be_bytes().to_vec();
+    for (filter, qos) in filters {
+        body.extend_from_slice(&u16::try_from(filter.len()).unwrap().to_be_bytes());
+        body.extend_from_slice(filter.as_bytes());
+        body.push(*qos);
+    }
+    framed(0x82, &body)
+}
+
+pub(super) fn unsubscribe_bytes(id: u16, filters: &[&str]) -> Vec<u8> {
+    let mut body = id.to_be_bytes().to_vec();
+    for filter in filters {
+        body.extend_from_slice(&u16::try_from(filter.len()).unwrap().to_be_bytes());
+        body.extend_from_slice(filter.as_bytes());
+    }
+    framed(0xa2, &body)
+}
+
+/// PUBLISH; `id` only with QoS above 0.
+pub(super) fn publish_bytes(topic: &str, payload: &[u8], qos: u8, retain: bool, id: u16) -> Vec<u8> {
+    let mut body = u16::try_from(topic.len()).unwrap().to_be_bytes().to_vec();
+    body.extend_from_slice(topic.as_bytes());
+    if qos > 0 {
+        body.extend_from_slice(&id.to_be_bytes());
+    }
+    body.extend_from_slice(payload);
+    framed(0x30 | (qos << 1) | u8::from(retain), &body)
+}
+
+pub(super) fn ack_bytes(first: u8, id: u16) -> Vec<u8> {
+    framed(first, &id.to_be_bytes())
+}
+
+fn framed(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    let mut left = body.len();
+    loop {
+        let low = u8::try_from(left % 128).unwrap();
+        left /= 128;
+        bytes.push(if left > 0 { low | 0x80 } else { low });
+        if left == 0 {
+            break;
+        }
+    }
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+pub(super) const PUBACK: u8 = 0x40;
+pub(super) const PUBREC: u8 = 0x50;
+pub(super) const PUBREL: u8 = 0x62;
+pub(super) const PUBCOMP: u8 = 0x70;
+pub(super) const DISCONNECT: [u8; 2] = [0xe0, 0];
+
+fn see(packet: &Packet<'_>) -> Seen {
+    match packet {
+        Packet::ConnAck(ConnAck { session_present, code }) => Seen::ConnAck(*session_present, *code as u8),
+        Packet::Publish(publish) => Seen::Publish {
+            topic: publish.topic.to_owned(),
+            payload: publish.payload.to_vec(),
+            qos: publish.qos as u8,
+            retain: publish.retain,
+            dup: publish.dup,
+            id: publish.packet_id.map_or(0, crate::codec::PacketId::value),
+        },
+        Packet::PubAck(id) => Seen::PubAck(id.value()),
+        Packet::PubRec(id) => Seen::PubRec(id.value()),
+        Packet::PubRel(id) => Seen::PubRel(id.value()),
+        Packet::PubComp(id) => Seen::PubComp(id.value()),
+        Packet::SubAck(suback) => Seen::SubAck(suback.packet_id.value(), suback.return_codes.to_vec()),
+        Packet::UnsubAck(id) => Seen::UnsubAck(id.value()),
+        Packet::PingResp => Seen::PingResp,
+        other => panic!("a server never sends {other:?}"),
+    }
+}
+
+/// A store that becomes durable when told, fails when told, and remembers what it was given.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SlowStore {
+    inner: Rc<RefCell<SlowStoreState>>,
+}
+
+#[derive(Debug, Default)]
+struct SlowStoreState {
+    records: Vec<String>,
+    durable: u64,
+    fails: bool,
+}
+
+impl SlowStore {
+    pub(super) fn sync(&self) -> Lsn {
+        let mut inner = self.inner.borrow_mut();
+        inner.durable = inner.records.len() as u64;
+        Lsn(inner.durable)
+    }
+
+    pub(super) fn fail(&self, fails: bool) {
+        self.inner.borrow_mut().fails = fails;
+    }
+
+    pub(super) fn records(&self) -> Vec<String> {
+        self.inner.borrow().records.clone()
+    }
+}
+
+impl Storage for SlowStore {
+    fn append(&mut self, record: Record<'_>) -> Result<Lsn, StoreError> {
+        let mut inner = self.inner.borrow_mut();
+        if inner.fails {
+            return Err(StoreError::Full);
+        }
+        let text = format!("{record:?}");
+        let kind = text.split([' ', '{']).next().unwrap().to_owned();
+        inner.records.push(kind);
+        Ok(Lsn(inner.records.len() as u64))
+    }
+
+    fn durable(&self) -> Lsn {
+        Lsn(self.inner.borrow().durable)
+    }
+
+    fn is_volatile(&self) -> bool {
+        false
+    }
+}
+
+/// The level as the standard's number.
+pub(super) fn qos(level: u8) -> QoS {
+    QoS::from_bits(level).unwrap()
+}

@@ -1,0 +1,230 @@
+//! What happens where something would grow too far.
+
+use std::time::Duration;
+
+use super::cluster::*;
+use crate::error::DropReason;
+use crate::limits::{Limits, SlowSubscriber};
+
+fn slow(policy: SlowSubscriber) -> Limits {
+    Limits {
+        slow_subscriber: policy,
+        inflight_max: 2,
+        queued_messages_max: 8,
+        output_bytes_max: 200,
+        ..Limits::default()
+    }
+}
+
+/// A subscriber on the last shard and a publisher on the first.
+fn pair(cluster: &mut Cluster, shards: u16, clean: bool) -> (Client, Client, String) {
+    let id = cluster.client_id_on(shards - 1, "sub");
+    let subscriber = cluster.connect(&id, clean);
+    cluster.send(subscriber, &subscribe_bytes(1, &[("t", 1)]));
+    let publisher_id = cluster.client_id_on(0, "pub");
+    let publisher = cluster.connect(&publisher_id, true);
+    cluster.settle();
+    cluster.take(subscriber);
+    (subscriber, publisher, id)
+}
+
+fn publish(cluster: &mut Cluster, publisher: Client, values: std::ops::Range<u16>) {
+    for n in values {
+        cluster.send(
+            publisher,
+            &publish_bytes("t", n.to_string().as_bytes(), 1, false, n + 1),
+        );
+        cluster.settle();
+    }
+}
+
+fn acknowledge_all(cluster: &mut Cluster, subscriber: Client) -> Vec<String> {
+    let mut values = Vec::new();
+    loop {
+        let seen = cluster.take(subscriber);
+        if seen.is_empty() {
+            return values;
+        }
+        for packet in seen {
+            if let Seen::Publish { payload, id, .. } = packet {
+                values.push(String::from_utf8(payload).unwrap());
+                cluster.send(subscriber, &ack_bytes(PUBACK, id));
+                cluster.settle();
+            }
+        }
+    }
+}
+
+fn texts(values: impl IntoIterator<Item = u16>) -> Vec<String> {
+    values.into_iter().map(|n| n.to_string()).collect()
+}
+
+#[test]
+fn drop_newest_keeps_what_came_first() {
+    for shards in [1, 2] {
+        let mut cluster = Cluster::with_limits(shards, &slow(SlowSubscriber::DropNewest));
+        let (subscriber, publisher, _) = pair(&mut cluster, shards, true);
+        publish(&mut cluster, publisher, 0..20);
+        assert_eq!(acknowledge_all(&mut cluster, subscriber), texts(0..10));
+        assert_eq!(cluster.stats().dropped_for(DropReason::QueueFull), 10);
+        assert_eq!(cluster.take(publisher).len(), 20);
+    }
+}
+
+#[test]
+fn drop_oldest_keeps_what_came_last() {
+    for shards in [1, 2] {
+        let mut cluster = Cluster::with_limits(shards, &slow(SlowSubscriber::DropOldest));
+        let (subscriber, publisher, _) = pair(&mut cluster, shards, true);
+        publish(&mut cluster, publisher, 0..20);
+        assert_eq!(acknowledge_all(&mut cluster, subscriber), texts((0..2).chain(12..20)));
+        assert_eq!(cluster.stats().dropped_for(DropReason::QueueFull), 10);
+    }
+}
+
+#[test]
+fn disconnect_ends_the_connection_and_keeps_the_session() {
+    let mut cluster = Cluster::with_limits(2, &slow(SlowSubscriber::Disconnect));
+    let (subscriber, publisher, id) = pair(&mut cluster, 2, false);
+    publish(&mut cluster, publisher, 0..11);
+    assert!(cluster.is_closed(subscriber));
+    let again = cluster.connect(&id, false);
+    assert_eq!(acknowledge_all(&mut cluster, again), texts(0..10));
+}
+
+#[test]
+fn backpressure_holds_the_publisher_and_loses_nothing() {
+    for shards in [1, 2] {
+        let mut cluster = Cluster::with_limits(shards, &slow(SlowSubscriber::Backpressure));
+        let (subscriber, publisher, _) = pair(&mut cluster, shards, true);
+        publish(&mut cluster, publisher, 0..200);
+        let acknowledged = cluster.take(publisher).len();
+        assert!(acknowledged < 20, "{acknowledged}");
+        assert_eq!(acknowledge_all(&mut cluster, subscriber), texts(0..200));
+        assert_eq!(cluster.take(publisher).len(), 200 - acknowledged);
+        assert_eq!(cluster.stats().dropped_for(DropReason::QueueFull), 0);
+    }
+}
+
+#[test]
+fn backpressure_has_an_end() {
+    for shards in [1, 2] {
+        let mut cluster = Cluster::with_limits(shards, &slow(SlowSubscriber::Backpressure));
+        let (subscriber, publisher, id) = pair(&mut cluster, shards, false);
+        publish(&mut cluster, publisher, 0..9);
+        cluster.advance(Duration::from_millis(9_900));
+        assert!(!cluster.is_closed(subscriber));
+        cluster.advance(Duration::from_millis(200));
+        assert!(cluster.is_closed(subscriber));
+        cluster.send(publisher, &[0xc0, 0]);
+        let seen = cluster.take(publisher);
+        assert_eq!(seen.last(), Some(&Seen::PingResp), "the publisher is read again");
+        let again = cluster.connect(&id, false);
+        assert_eq!(acknowledge_all(&mut cluster, again)[..6], texts(0..6));
+    }
+}
+
+#[test]
+fn qos_0_beyond_the_output_limit_is_dropped_and_counted() {
+    let mut cluster = Cluster::with_limits(1, &slow(SlowSubscriber::DropNewest));
+    let (subscriber, publisher, _) = pair(&mut cluster, 1, true);
+    cluster.stall(subscriber, true);
+    for _ in 0..50 {
+        cluster.send(publisher, &publish_bytes("t", &[b'x'; 50], 0, false, 0));
+    }
+    cluster.stall(subscriber, false);
+    let arrived = cluster.take_texts(subscriber).len() as u64;
+    assert_eq!(arrived, 4);
+    assert_eq!(cluster.stats().dropped_for(DropReason::OutputFull), 50 - arrived);
+}
+
+#[test]
+fn unreleased_qos_2_messages_are_bounded() {
+    let limits = Limits {
+        inbound_qos2_max: 10,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(1, &limits);
+    let publisher = cluster.connect("p", true);
+    for n in 1..=10 {
+        cluster.send(publisher, &publish_bytes("t", b"x", 2, false, n));
+        cluster.send(publisher, &publish_bytes("t", b"x", 2, false, n));
+    }
+    assert_eq!(cluster.take(publisher).len(), 20);
+    assert!(!cluster.is_closed(publisher));
+    cluster.send(publisher, &publish_bytes("t", b"x", 2, false, 11));
+    assert!(cluster.is_closed(publisher));
+}
+
+#[test]
+fn a_packet_over_the_limit_closes_on_its_header() {
+    let limits = Limits {
+        packet_bytes_max: 1_000,
+        connect_bytes_max: 100,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(1, &limits);
+    let client = cluster.open();
+    cluster.send(client, &[0x10, 99]);
+    assert!(cluster.is_closed(client));
+    let client = cluster.connect("c", true);
+    cluster.send(client, &publish_bytes("t", &[0; 900], 0, false, 0));
+    assert!(!cluster.is_closed(client));
+    cluster.send(client, &[0x30, 0xe8, 0x07]);
+    assert!(cluster.is_closed(client));
+}
+
+#[test]
+fn subscriptions_sessions_and_retained_messages_are_bounded() {
+    let limits = Limits {
+        subscriptions_max: 2,
+        sessions_max: 2,
+        retained_max: 2,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(1, &limits);
+    let client = cluster.connect("c", false);
+    cluster.send(
+        client,
+        &subscribe_bytes(1, &[("a", 0), ("b", 0), ("c", 0), ("a", 1), ("$share/g/d", 1)]),
+    );
+    assert_eq!(cluster.take(client), [Seen::SubAck(1, vec![0, 0, 0x80, 1, 0x80])]);
+    for topic in ["1", "2", "3", "1"] {
+        cluster.send(client, &publish_bytes(topic, b"x", 0, true, 0));
+    }
+    assert_eq!(
+        (
+            cluster.stats().retained,
+            cluster.stats().dropped_for(DropReason::RetainedFull)
+        ),
+        (2, 1)
+    );
+    cluster.connect("d", false);
+    let refused = cluster.open();
+    cluster.send(refused, &connect_bytes("e", true, 0));
+    assert_eq!(cluster.take(refused), [Seen::ConnAck(false, 3)]);
+    assert!(cluster.is_closed(refused));
+}
+
+#[test]
+fn an_offline_session_expires() {
+    let limits = Limits {
+        session_expiry: Duration::from_secs(60),
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(2, &limits);
+    let client = cluster.connect("c", false);
+    cluster.send(client, &subscribe_bytes(1, &[("t", 1)]));
+    cluster.settle();
+    cluster.cut(client);
+    cluster.advance(Duration::from_secs(59));
+    let client = cluster.connect("c", false);
+    cluster.advance(Duration::from_secs(61));
+    assert_eq!(cluster.stats().sessions, 1);
+    cluster.cut(client);
+    cluster.advance(Duration::from_secs(59));
+    assert_eq!(cluster.stats().sessions, 1);
+    cluster.advance(Duration::from_secs(2));
+    assert_eq!(cluster.stats().sessions, 0);
+    assert!(cluster.routes().is_empty());
+}

@@ -1,0 +1,12 @@
+//! The protocol on one shard and on several, in one thread. [`cluster`] is the broker without sockets; the tests lie
+//! in files by what a client does.
+
+mod cluster;
+
+mod connect;
+mod limits;
+mod qos;
+mod retained;
+mod shared;
+mod store;
+mod subscribe;
