@@ -25,9 +25,11 @@ pub struct Limits {
     pub topic: TopicLimits,
     /// Most retained messages, in the whole broker; each shard holds its share of the topics.
     pub retained_max: usize,
+    /// Most bytes (Topic Name and payload) of retained messages, in the whole broker; likewise.
+    pub retained_bytes_max: usize,
     /// Most Topic Filters of one session.
     pub subscriptions_max: usize,
-    /// Most sessions of disconnected clients per shard; over it a CONNECT with Clean Session 0 is refused (0x03).
+    /// Most sessions per shard, connected or not; over it a CONNECT that needs a new one is refused (0x03).
     pub sessions_max: usize,
     /// Longest Client Identifier accepted, in bytes.
     pub client_id_bytes_max: usize,
@@ -83,6 +85,7 @@ impl Default for Limits {
             output_bytes_max: 4 * 1024 * 1024,
             topic: TopicLimits::default(),
             retained_max: 1_000_000,
+            retained_bytes_max: 1024 * 1024 * 1024,
             subscriptions_max: 100_000,
             sessions_max: 1_000_000,
             client_id_bytes_max: 1_024,

@@ -17,12 +17,15 @@ mod tests;
 
 /// One message per topic, ordered by the bytes of the topic.
 ///
-/// Invariants: `topics.len() <= messages_max`; `bytes` is the sum of their sizes; no payload is empty.
+/// Invariants: `topics.len() <= messages_max`; `bytes` is the sum of their sizes, and at most `bytes_max`; no payload is
+/// empty.
 #[derive(Debug)]
 pub struct RetainStore {
     topics: BTreeSet<ByTopic>,
     bytes: usize,
     messages_max: usize,
+    /// Topic Names and payloads, in bytes.
+    bytes_max: usize,
 }
 
 /// What [`RetainStore::set`] did.
@@ -37,18 +40,19 @@ pub enum SetOutcome {
     Cleared,
     /// The payload was empty, and there was no message.
     NothingToClear,
-    /// The limit is reached; the message is not stored. Messages that are there can still be replaced.
+    /// A limit is reached; the message is not stored. What the topic had is gone: better none than an outdated one.
     Full,
 }
 
 impl RetainStore {
-    /// An empty store for at most this many messages.
+    /// An empty store for at most this many messages, with at most this many bytes of Topic Names and payloads.
     #[must_use]
-    pub fn new(messages_max: usize) -> RetainStore {
+    pub fn new(messages_max: usize, bytes_max: usize) -> RetainStore {
         RetainStore {
             topics: BTreeSet::new(),
             bytes: 0,
             messages_max,
+            bytes_max,
         }
     }
 
@@ -160,15 +164,18 @@ impl RetainStore {
             self.bytes -= cleared.0.size();
             return SetOutcome::Cleared;
         }
-        if self.topics.len() >= self.messages_max && !self.topics.contains(message.topic().as_str()) {
+        let known = self.topics.get(message.topic().as_str()).map(|known| known.0.size());
+        let fits = (known.is_some() || self.topics.len() < self.messages_max)
+            && self.bytes - known.unwrap_or(0) + message.size() <= self.bytes_max;
+        if !fits {
+            if let Some(outdated) = self.topics.take(message.topic().as_str()) {
+                self.bytes -= outdated.0.size();
+            }
             return SetOutcome::Full;
         }
-        self.bytes += message.size();
+        self.bytes = self.bytes - known.unwrap_or(0) + message.size();
         match self.topics.replace(ByTopic(message)) {
-            Some(replaced) => {
-                self.bytes -= replaced.0.size();
-                SetOutcome::Replaced
-            }
+            Some(_) => SetOutcome::Replaced,
             None => SetOutcome::Stored,
         }
     }

@@ -85,6 +85,8 @@ pub struct Session {
     pub last_message_id: u64,
     /// When the last connection ended; decides the expiry.
     pub offline_since: Instant,
+    /// A timer for the expiry is set; it looks again at the end of a later absence.
+    pub expiry_timer: bool,
     /// How many slow subscribers hold this client's publishing back. It is not read while this is above 0.
     pub held_by: u32,
     /// The publishers that this slow subscriber holds back, with the time it was given; `None` while it keeps up.
@@ -118,6 +120,7 @@ impl Session {
             held: Vec::new(),
             last_message_id: 0,
             offline_since: Instant::default(),
+            expiry_timer: false,
             held_by: 0,
             holding: None,
         }

@@ -133,14 +133,37 @@ impl Shard {
         }
     }
 
+    /// Keeps one expiry timer per session, however often its client comes and goes.
+    fn set_expiry_timer(&mut self, at: Instant, key: SessionKey) {
+        let expires = !self.clients.limits.session_expiry.is_zero();
+        let session = self.clients.session(key.index);
+        if expires && !session.expiry_timer {
+            session.expiry_timer = true;
+            self.timers.set(
+                at,
+                Timer::SessionExpiry {
+                    index: key.index,
+                    generation: key.generation,
+                },
+            );
+        }
+    }
+
     /// A session may have waited long enough for its client.
     pub(super) fn on_session_expiry(&mut self, now: Instant, key: SessionKey) {
         let expiry = self.clients.limits.session_expiry;
         let Some(session) = self.clients.resolve(key) else {
             return;
         };
-        if session.conn.is_none() && now >= session.offline_since + expiry {
+        session.expiry_timer = false;
+        if session.conn.is_some() {
+            return;
+        }
+        let at = session.offline_since + expiry;
+        if now >= at {
             self.end_session(now, key.index);
+        } else {
+            self.set_expiry_timer(at, key);
         }
     }
 

@@ -98,14 +98,18 @@ impl Shard {
     pub fn new(config: ShardConfig, store: Box<dyn Storage>) -> Shard {
         assert!((1..=SHARDS_MAX).contains(&config.shards), "1 to {SHARDS_MAX} shards");
         assert!(config.id.0 < config.shards, "shards count from 0");
-        let retained_max = config.limits.retained_max.div_ceil(usize::from(config.shards));
+        let share = |of_broker: usize| of_broker.div_ceil(usize::from(config.shards));
+        let retained = RetainStore::new(
+            share(config.limits.retained_max),
+            share(config.limits.retained_bytes_max),
+        );
         Shard {
             id: config.id,
             placement: Placement::new(config.shards, config.placement_seed),
             random: Random::new(config.seed),
             clients: Clients::new(config.id, config.limits, config.seed, store),
             registry: Registry::new(config.seed.rotate_left(32)),
-            retained: RetainStore::new(retained_max),
+            retained,
             outboxes: Outboxes::new(config.id, config.shards),
             subscribing: Subscribing::default(),
             timers: Timers::default(),

@@ -178,7 +178,15 @@ impl Shard {
         let replies = pending.replies.expect("was made with the request");
         let granted: Vec<Option<QoS>> = filters
             .iter()
-            .map(|filter| self.registry.settle(TopicFilter::from_checked(filter), key.index))
+            .enumerate()
+            .map(|(at, filter)| {
+                let void = pending.withdrawn.contains(&at);
+                if void {
+                    None
+                } else {
+                    self.registry.settle(TopicFilter::from_checked(filter), key.index)
+                }
+            })
             .collect();
         let live: BTreeSet<Origin> = held.iter().map(|held| held.message.origin).collect();
         for (filter, message) in replies.messages {

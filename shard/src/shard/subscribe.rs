@@ -50,6 +50,8 @@ pub(super) struct PendingSubscribe {
     routes_awaited: u32,
     /// The plain filters that were granted.
     pub(super) filters: Arc<[Arc<str>]>,
+    /// Those of them that the client has unsubscribed from meanwhile, by index.
+    pub(super) withdrawn: Vec<usize>,
     /// Retained messages, once the SUBACK has left.
     pub(super) replies: Option<Replies>,
 }
@@ -99,6 +101,7 @@ impl Shard {
             lsn: Lsn(0),
             routes_awaited: 0,
             filters: Arc::new([]),
+            withdrawn: Vec::new(),
             replies: None,
         };
         let mut filters = Vec::new();
@@ -359,11 +362,35 @@ impl Shard {
                 lsn = lsn.max(self.clients.store.append(record)?);
             }
             self.clients.session(index).subscriptions.remove(&key);
+            self.withdraw_pending(index, subscription);
             self.remove_subscription(now, index, key, false, false);
         }
         self.clients
             .answer(conn, Gate { lsn, token: 0 }, &Packet::UnsubAck(unsubscribe.packet_id));
         Ok(())
+    }
+
+    /// What the session's pending SUBSCRIBE packets asked for this filter is void; a later one for it counts anew.
+    fn withdraw_pending(&mut self, index: u32, subscription: Subscription<'_>) {
+        if self.clients.sessions[index as usize].pending_subscribes == 0 || subscription.group.is_some() {
+            return;
+        }
+        let key = self.clients.key(index);
+        for pending in self
+            .subscribing
+            .pending
+            .values_mut()
+            .filter(|pending| pending.session == key)
+        {
+            let same = |filter: &Arc<str>| **filter == *subscription.filter.as_str();
+            let void = pending
+                .filters
+                .iter()
+                .enumerate()
+                .filter(|(_, filter)| same(filter))
+                .map(|(at, _)| at);
+            pending.withdrawn.extend(void);
+        }
     }
 
     /// Takes a subscription that the session no longer lists out of the routes. Of a shared group, what the session had

@@ -19,7 +19,7 @@ fn message(topic: &str, payload: &str) -> SharedMessage {
 }
 
 fn store_of(topics: &[&str]) -> RetainStore {
-    let mut store = RetainStore::new(usize::MAX);
+    let mut store = RetainStore::new(usize::MAX, usize::MAX);
     for topic in topics {
         assert_eq!(store.set(message(topic, "x")), SetOutcome::Stored);
     }
@@ -43,7 +43,7 @@ fn scan_all(store: &RetainStore, filter: &str, budget: usize) -> (Vec<String>, u
 /// [MQTT-3.3.1-5], [MQTT-3.3.1-10], [MQTT-3.3.1-11]: the last message stays, an empty one clears and is not stored.
 #[test]
 fn last_message_of_a_topic_stays_and_an_empty_one_clears() {
-    let mut store = RetainStore::new(2);
+    let mut store = RetainStore::new(2, 12);
     let steps = [
         ("a", "", SetOutcome::NothingToClear, 0),
         ("a", "one", SetOutcome::Stored, 4),
@@ -55,6 +55,8 @@ fn last_message_of_a_topic_stays_and_an_empty_one_clears() {
         ("a", "", SetOutcome::Cleared, 5),
         ("c", "x", SetOutcome::Stored, 7),
         ("a", "x", SetOutcome::Full, 7),
+        ("a/b", "123456789", SetOutcome::Full, 2),
+        ("a/b", "yy", SetOutcome::Stored, 7),
     ];
     for (topic, payload, outcome, bytes) in steps {
         assert_eq!(
@@ -119,7 +121,7 @@ fn filters_find_the_topics_that_the_standard_says() {
 /// 100 sites of 1 000 devices: looking for one device of each must not look at all of them.
 #[test]
 fn what_cannot_match_is_skipped() {
-    let mut store = RetainStore::new(usize::MAX);
+    let mut store = RetainStore::new(usize::MAX, usize::MAX);
     for site in 0..100 {
         for device in 0..1_000 {
             assert_eq!(

@@ -152,6 +152,37 @@ fn a_subscriber_never_misses_and_never_goes_back() {
     }
 }
 
+/// A SUBSCRIBE whose filter was dropped while it waited neither sends its retained message nor ends the wait of a later
+/// SUBSCRIBE for the same filter.
+#[test]
+fn a_filter_dropped_while_pending_counts_for_nothing() {
+    for seed in 0..200 {
+        let mut cluster = Cluster::seeded(3, seed);
+        let publisher = cluster.connect("p", true);
+        cluster.send(publisher, &publish_bytes("t", b"0", 0, true, 0));
+        cluster.settle();
+        let subscriber = cluster.connect("s", true);
+        for n in 1..=20u32 {
+            let id = u16::try_from(n).unwrap();
+            match cluster.random() % 3 {
+                0 => cluster.send(subscriber, &unsubscribe_bytes(id, &["t"])),
+                _ => cluster.send(subscriber, &subscribe_bytes(id, &[("t", 0)])),
+            }
+            cluster.run_some();
+            cluster.send(publisher, &publish_bytes("t", n.to_string().as_bytes(), 0, true, 0));
+            cluster.run_some();
+        }
+        cluster.settle();
+        let values: Vec<u32> = cluster
+            .take_texts(subscriber)
+            .iter()
+            .map(|text| text[2..].parse().unwrap())
+            .collect();
+        assert!(values.is_sorted(), "seed {seed}: {values:?}");
+        cluster.check_quiet();
+    }
+}
+
 #[test]
 fn a_thousand_retained_messages_arrive_before_what_is_published_meanwhile() {
     for shards in [1, 3] {
