@@ -1,0 +1,198 @@
+//! The command line as it is typed: flags, their environment variables and one line of help each.
+//!
+//! Nothing is checked here that needs more than the one value; see [`Config::from_args`](super::Config::from_args).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use ringmq_shard::limits;
+
+use super::cores::CoreList;
+use super::log::LogSetting;
+
+/// An MQTT 3.1.1 broker: one io_uring executor per core.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "ringmq", version = crate::VERSION, about, max_term_width = 110)]
+pub struct Args {
+    /// Address and port to listen on; may be given more than once [default: 127.0.0.1:1883]
+    #[arg(long, env = "RINGMQ_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
+    pub listen: Vec<SocketAddr>,
+
+    /// Let clients in without authentication on addresses that other hosts reach
+    #[arg(long, env = "RINGMQ_ALLOW_ANONYMOUS", value_parser = clap::builder::BoolishValueParser::new())]
+    pub allow_anonymous: bool,
+
+    /// Shards, each with its own executor and thread [default: one per core that the process may use]
+    #[arg(long, env = "RINGMQ_SHARDS", value_name = "N")]
+    pub shards: Option<u16>,
+
+    /// Cores for the shards, such as 0-3,6 [default: all that the process may use]
+    #[arg(long, env = "RINGMQ_CORES", value_name = "LIST")]
+    pub cores: Option<CoreList>,
+
+    /// Most connections open at once; beyond it a socket is accepted and closed
+    #[arg(long, env = "RINGMQ_MAX_CONNECTIONS", value_name = "N", default_value_t = 100_000)]
+    pub max_connections: usize,
+
+    /// Largest packet accepted, in bytes, with its fixed header
+    #[arg(long, env = "RINGMQ_MAX_PACKET_SIZE", value_name = "BYTES", default_value_t = defaults().packet_bytes_max)]
+    pub max_packet_size: usize,
+
+    /// Largest CONNECT accepted, in bytes [default: 262144, or --max-packet-size if that is less]
+    #[arg(long, env = "RINGMQ_MAX_CONNECT_SIZE", value_name = "BYTES")]
+    pub max_connect_size: Option<usize>,
+
+    /// Most messages with QoS 1 or 2 sent to one client and not yet acknowledged
+    #[arg(long, env = "RINGMQ_MAX_INFLIGHT", value_name = "N", default_value_t = defaults().inflight_max)]
+    pub max_inflight: u16,
+
+    /// Most QoS 2 messages of one publisher between PUBLISH and PUBREL
+    #[arg(long, env = "RINGMQ_MAX_INBOUND_QOS2", value_name = "N", default_value_t = defaults().inbound_qos2_max)]
+    pub max_inbound_qos2: u16,
+
+    /// Most messages waiting for one session
+    #[arg(long, env = "RINGMQ_MAX_QUEUED_MESSAGES", value_name = "N", default_value_t = defaults().queued_messages_max)]
+    pub max_queued_messages: usize,
+
+    /// Most bytes waiting for one session
+    #[arg(long, env = "RINGMQ_MAX_QUEUED_BYTES", value_name = "BYTES", default_value_t = defaults().queued_bytes_max)]
+    pub max_queued_bytes: usize,
+
+    /// Bytes waiting for one socket over which QoS 0 is dropped and QoS 1 and 2 wait in the session
+    #[arg(long, env = "RINGMQ_MAX_OUTPUT_BYTES", value_name = "BYTES", default_value_t = defaults().output_bytes_max)]
+    pub max_output_bytes: usize,
+
+    /// Most levels in a Topic Name or Topic Filter
+    #[arg(long, env = "RINGMQ_MAX_TOPIC_LEVELS", value_name = "N", default_value_t = defaults().topic.levels_max)]
+    pub max_topic_levels: u16,
+
+    /// Longest Topic Name or Topic Filter, in bytes
+    #[arg(long, env = "RINGMQ_MAX_TOPIC_BYTES", value_name = "BYTES", default_value_t = defaults().topic.bytes_max)]
+    pub max_topic_bytes: u16,
+
+    /// Most retained messages
+    #[arg(long, env = "RINGMQ_MAX_RETAINED", value_name = "N", default_value_t = defaults().retained_max)]
+    pub max_retained: usize,
+
+    /// Most Topic Filters of one session
+    #[arg(long, env = "RINGMQ_MAX_SUBSCRIPTIONS", value_name = "N", default_value_t = defaults().subscriptions_max)]
+    pub max_subscriptions: usize,
+
+    /// Most sessions of disconnected clients, per shard
+    #[arg(long, env = "RINGMQ_MAX_SESSIONS", value_name = "N", default_value_t = defaults().sessions_max)]
+    pub max_sessions: usize,
+
+    /// Longest Client Identifier accepted, in bytes
+    #[arg(long, env = "RINGMQ_MAX_CLIENT_ID_BYTES", value_name = "BYTES", default_value_t = defaults().client_id_bytes_max)]
+    pub max_client_id_bytes: usize,
+
+    /// Seconds from the accepted socket to a complete CONNECT
+    #[arg(long, env = "RINGMQ_CONNECT_TIMEOUT", value_name = "S", default_value_t = seconds(defaults().connect_timeout))]
+    pub connect_timeout: u32,
+
+    /// Longest Keep Alive granted, in seconds; 0 grants what the client asks for
+    #[arg(long, env = "RINGMQ_MAX_KEEP_ALIVE", value_name = "S", default_value_t = seconds(defaults().keep_alive_max))]
+    pub max_keep_alive: u32,
+
+    /// Seconds without progress after which a connection that does not read is closed
+    #[arg(long, env = "RINGMQ_WRITE_TIMEOUT", value_name = "S", default_value_t = 30)]
+    pub write_timeout: u32,
+
+    /// What happens to a message whose subscriber's queue is full
+    #[arg(
+        long,
+        env = "RINGMQ_SLOW_SUBSCRIBER",
+        value_name = "POLICY",
+        default_value = "drop-newest"
+    )]
+    pub slow_subscriber: SlowSubscriber,
+
+    /// With --slow-subscriber backpressure: seconds that publishers wait for one subscriber
+    #[arg(long, env = "RINGMQ_BACKPRESSURE_TIMEOUT", value_name = "S",
+          default_value_t = seconds(defaults().backpressure_timeout))]
+    pub backpressure_timeout: u32,
+
+    /// How the member of a shared group is chosen
+    #[arg(
+        long,
+        env = "RINGMQ_SHARED_STRATEGY",
+        value_name = "STRATEGY",
+        default_value = "round-robin"
+    )]
+    pub shared_strategy: SharedStrategy,
+
+    /// Seconds that a session with Clean Session 0 outlives its connection; 0 is for ever
+    #[arg(long, env = "RINGMQ_SESSION_EXPIRY", value_name = "S", default_value_t = seconds(defaults().session_expiry))]
+    pub session_expiry: u32,
+
+    /// Seconds between updates of the $SYS topics; 0 turns them off
+    #[arg(long, env = "RINGMQ_SYS_INTERVAL", value_name = "S", default_value_t = 10)]
+    pub sys_interval: u32,
+
+    /// Fixes which shard a client and a retained topic live on [default: random at each start]
+    #[arg(long, env = "RINGMQ_PLACEMENT_SEED", value_name = "N")]
+    pub placement_seed: Option<u64>,
+
+    /// Microseconds that an idle pinned shard polls before it sleeps
+    #[arg(long, env = "RINGMQ_SPIN", value_name = "MICROS", default_value_t = 0)]
+    pub spin: u32,
+
+    /// Seconds to flush and close connections in after SIGTERM or SIGINT
+    #[arg(long, env = "RINGMQ_SHUTDOWN_TIMEOUT", value_name = "S", default_value_t = 10)]
+    pub shutdown_timeout: u32,
+
+    /// Log format (text, json) and level (error, warn, info, debug, trace); logs go to standard error
+    #[arg(long, env = "RINGMQ_LOG", value_name = "FORMAT/LEVEL", default_value = "text/info")]
+    pub log: LogSetting,
+}
+
+/// `--slow-subscriber`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum SlowSubscriber {
+    /// Drop the new message.
+    DropNewest,
+    /// Drop the oldest waiting message.
+    DropOldest,
+    /// Disconnect the subscriber.
+    Disconnect,
+    /// Stop reading the publishers.
+    Backpressure,
+}
+
+impl From<SlowSubscriber> for limits::SlowSubscriber {
+    fn from(policy: SlowSubscriber) -> limits::SlowSubscriber {
+        match policy {
+            SlowSubscriber::DropNewest => limits::SlowSubscriber::DropNewest,
+            SlowSubscriber::DropOldest => limits::SlowSubscriber::DropOldest,
+            SlowSubscriber::Disconnect => limits::SlowSubscriber::Disconnect,
+            SlowSubscriber::Backpressure => limits::SlowSubscriber::Backpressure,
+        }
+    }
+}
+
+/// `--shared-strategy`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum SharedStrategy {
+    /// One member after the other.
+    RoundRobin,
+    /// Always the same member for one publisher.
+    Sticky,
+}
+
+impl From<SharedStrategy> for limits::SharedStrategy {
+    fn from(strategy: SharedStrategy) -> limits::SharedStrategy {
+        match strategy {
+            SharedStrategy::RoundRobin => limits::SharedStrategy::RoundRobin,
+            SharedStrategy::Sticky => limits::SharedStrategy::Sticky,
+        }
+    }
+}
+
+fn defaults() -> limits::Limits {
+    limits::Limits::default()
+}
+
+fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).expect("the defaults are minutes at most")
+}

@@ -1,0 +1,20 @@
+//! RingMQ, the process: everything that touches the operating system around the shards of `ringmq_shard`.
+//!
+//! [`config`] says what the operator wants, [`preflight`] what the host grants, [`broker`] starts and ends the rest:
+//! `listener` accepts sockets, `runtime` has one pinned executor per shard, `transport` moves bytes, `sys`
+//! publishes what the broker knows about itself. No MQTT is decided here; imports point inward, to `ringmq_shard`.
+#![forbid(unsafe_code)]
+
+pub mod broker;
+pub mod config;
+pub mod error;
+mod listener;
+pub mod logging;
+pub mod preflight;
+mod runtime;
+mod startup;
+mod sys;
+mod transport;
+
+/// Version and commit.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("RINGMQ_COMMIT"), ")");

@@ -1,0 +1,26 @@
+//! `ringmq`: settings, preflight, broker, exit code.
+
+use std::process::ExitCode;
+
+use ringmq::broker::{self, Broker};
+use ringmq::config::Config;
+use ringmq::logging::Log;
+use ringmq::preflight::{self, EXIT_CONFIG, PreflightError};
+
+fn main() -> ExitCode {
+    let config = Config::load();
+    broker::abort_on_panic();
+    match start(config) {
+        Ok(exit) => exit,
+        Err(error) => {
+            eprintln!("ringmq: {error}");
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+fn start(config: Config) -> Result<ExitCode, PreflightError> {
+    let _log = Log::start(config.log)?;
+    let host = preflight::check(&config)?;
+    Ok(Broker::start(config, host)?.run())
+}
