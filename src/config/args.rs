@@ -75,11 +75,15 @@ pub struct Args {
     #[arg(long, env = "RINGMQ_MAX_RETAINED", value_name = "N", default_value_t = defaults().retained_max)]
     pub max_retained: usize,
 
+    /// Most bytes of retained messages, topics and payloads
+    #[arg(long, env = "RINGMQ_MAX_RETAINED_BYTES", value_name = "BYTES", default_value_t = defaults().retained_bytes_max)]
+    pub max_retained_bytes: usize,
+
     /// Most Topic Filters of one session
     #[arg(long, env = "RINGMQ_MAX_SUBSCRIPTIONS", value_name = "N", default_value_t = defaults().subscriptions_max)]
     pub max_subscriptions: usize,
 
-    /// Most sessions of disconnected clients, per shard
+    /// Most sessions per shard, connected or not
     #[arg(long, env = "RINGMQ_MAX_SESSIONS", value_name = "N", default_value_t = defaults().sessions_max)]
     pub max_sessions: usize,
 

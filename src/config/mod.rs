@@ -199,6 +199,7 @@ fn limits(args: &Args) -> Result<Limits, ConfigError> {
             bytes_max: in_range("--max-topic-bytes", args.max_topic_bytes, 1, u16::MAX)?,
         },
         retained_max: args.max_retained,
+        retained_bytes_max: args.max_retained_bytes,
         subscriptions_max: args.max_subscriptions,
         sessions_max: args.max_sessions,
         client_id_bytes_max: in_range(
