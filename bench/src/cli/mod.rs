@@ -4,6 +4,7 @@
 
 mod floor;
 pub(crate) mod options;
+mod report;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,8 @@ enum Command {
     Suite(scenario::SuiteArgs),
     /// A bare server to compare with: what the sockets alone cost
     Floor(floor::FloorArgs),
+    /// Puts the JSON files of many runs side by side: medians, ratios, HTML
+    Report(report::ReportArgs),
 }
 
 /// Runs the command; the exit status of the process.
@@ -54,6 +57,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Emqtt(verb) => scenario::emqtt(verb),
         Command::Suite(args) => scenario::suite(&args),
         Command::Floor(args) => floor::serve(&args).map(|()| true).map_err(ScenarioError::from),
+        Command::Report(args) => report::render(&args),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

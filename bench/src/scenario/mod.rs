@@ -11,7 +11,7 @@ mod topic;
 mod traffic;
 
 pub(crate) use emqtt::{Emqtt, emqtt};
-pub(crate) use run::ScenarioError;
+pub(crate) use run::{ScenarioError, print, write};
 pub(crate) use state::{State, state};
 pub(crate) use suite::{SuiteArgs, suite};
 pub(crate) use traffic::{Traffic, traffic};

@@ -10,7 +10,7 @@ use crate::cli::options::{BrokerOptions, OutputOptions, ThreadOptions, TimeOptio
 use crate::load::plan::{Load, Pace, Plan, Timing};
 use crate::load::{Outcome, RunError, watch_signals};
 use crate::report::progress::Progress;
-use crate::report::{Basis, Report, Subject, make, table};
+use crate::report::{Basis, Report, Subject, make, plot, table};
 
 /// Options of every scenario.
 #[derive(Args, Clone, Debug)]
@@ -44,6 +44,8 @@ pub(crate) enum ScenarioError {
     NoCase { name: String },
     #[error("no process {0}")]
     NoProcess(u32),
+    #[error("no file is a run's report")]
+    NoReports,
     #[error("JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
@@ -146,6 +148,9 @@ impl Common {
             } else {
                 write(path, &text)?;
             }
+        }
+        if let Some(path) = &self.output.plot {
+            write(path, &plot::render(report))?;
         }
         Ok(report.is_good())
     }

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::run::{Common, ScenarioError, load, raise_descriptors};
-use super::topic::numbered;
+use super::topic::{check, numbered};
 use crate::cli::options::payload_size;
 use crate::load::plan::{Expects, Load, PublisherPlan, SubscriberPlan};
 use crate::load::{storm, watch_signals};
@@ -55,9 +55,9 @@ pub(crate) struct SubsArgs {
     /// Connections that they are spread over
     #[arg(long, default_value_t = 100)]
     subscribers: usize,
-    /// Filters end in a wildcard (bench/subs/%i/+)
-    #[arg(long)]
-    wildcard: bool,
+    /// Topic Filter; %i is its number, and messages go to it with x in the place of +
+    #[arg(short, long, default_value = "bench/subs/%i/+")]
+    topic: String,
     /// QoS
     #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=2))]
     qos: u8,
@@ -148,11 +148,8 @@ fn subs(args: &SubsArgs) -> Result<bool, ScenarioError> {
         0.0,
     )?;
     let client_id = |role, at| args.common.broker.client_id(role, at);
-    let (topic, filter) = if args.wildcard {
-        ("bench/subs/%i/x", "bench/subs/%i/+")
-    } else {
-        ("bench/subs/%i", "bench/subs/%i")
-    };
+    let (filter, topic) = (&args.topic, args.topic.replace('+', "x"));
+    check(&topic, true)?;
     let share = args.count.div_ceil(args.subscribers.max(1)).max(1);
     let numbers: Vec<usize> = (0..args.count).collect();
     plan.subscribers = numbers
@@ -170,7 +167,7 @@ fn subs(args: &SubsArgs) -> Result<bool, ScenarioError> {
         .collect();
     plan.publishers = vec![PublisherPlan {
         client_id: client_id('p', 0),
-        topics: numbers.iter().map(|&number| numbered(topic, number)).collect(),
+        topics: numbers.iter().map(|&number| numbered(&topic, number)).collect(),
         first_stream: 0,
     }];
     let mut subject = args
