@@ -55,7 +55,7 @@ pub(crate) struct TimeOptions {
     /// Before anything is measured: 2, 2s, 500ms, 1m
     #[arg(long, default_value = "2s", value_parser = duration)]
     pub(crate) warmup: Duration,
-    /// What is measured
+    /// What is measured [default: 10s; idle and suite 30s or less; conn, sub and pub until stopped]
     #[arg(long, value_parser = duration)]
     pub(crate) duration: Option<Duration>,
     /// How long to wait for missing messages after the last one arrived

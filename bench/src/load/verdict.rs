@@ -59,11 +59,6 @@ impl Verdict {
         if qos > 0 {
             faults.insert(0, ("lost", self.lost));
         }
-        if let Some((0, most)) = self.group_share
-            && most > 0
-        {
-            faults.push(("idle group members", 1));
-        }
         faults.retain(|&(_, count)| count > 0);
         faults
     }

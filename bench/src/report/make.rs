@@ -256,6 +256,12 @@ fn warnings(report: &Report, plan: &Plan) -> Vec<String> {
             lag.p99_us / 1e3
         ));
     }
+    if let Some((0, most)) = report.verdict.group_share
+        && most > 0
+    {
+        // With sticky members and few publishers that is chance, so it is no fault.
+        warnings.push("a member of the shared group received nothing".to_owned());
+    }
     if report.setup.qos == 0 && report.verdict.lost > 0 {
         warnings.push(format!(
             "the broker dropped {} QoS 0 messages, which it may",
