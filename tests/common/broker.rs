@@ -1,0 +1,264 @@
+//! The broker as a process of its own.
+
+use std::env;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use ringmq_shard::hash;
+
+use super::client::{Client, PATIENCE};
+use super::wire::Connect;
+
+/// A running broker on a free port of the loopback interface; killed when dropped.
+///
+/// The client identifiers `sub` and `pub` live on its first and its last shard, so what one sends to the other crosses
+/// shards wherever there is more than one.
+#[derive(Debug)]
+pub struct Broker {
+    pub addr: SocketAddr,
+    pub shards: u16,
+    pub placement_seed: u64,
+    process: Process,
+}
+
+impl Broker {
+    /// Starts a broker with this number of shards and waits until it is ready; `flags` come after the usual ones.
+    pub fn start(shards: u16, flags: &[&str]) -> Broker {
+        let placement_seed = (0..)
+            .find(|seed| hash::home("sub", shards, *seed).0 == 0 && hash::home("pub", shards, *seed).0 == shards - 1)
+            .expect("such a seed is among the first few");
+        let mut command = ringmq();
+        command.args(["--listen", "127.0.0.1:0", "--shards", &shards.to_string()]);
+        command.args(["--placement-seed", &placement_seed.to_string(), "--sys-interval", "0"]);
+        let process = Process::spawn(command.args(flags));
+        let addr = process.await_output(|output| {
+            let addr = output.lines().find_map(|line| line.split("listening on ").nth(1))?;
+            output
+                .lines()
+                .any(|line| line.trim() == "ready")
+                .then(|| addr.trim().parse().expect("ADDR:PORT"))
+        });
+        Broker {
+            addr,
+            shards,
+            placement_seed,
+            process,
+        }
+    }
+
+    /// A connection on which nothing was sent yet.
+    pub fn dial(&self) -> Client {
+        Client::dial(self.addr)
+    }
+
+    /// A client with Clean Session 1, accepted.
+    pub fn connect(&self, id: &str) -> Client {
+        self.connect_as(&Connect::new(id)).0
+    }
+
+    /// A client with Clean Session 0, accepted, and Session Present.
+    pub fn resume(&self, id: &str) -> (Client, bool) {
+        self.connect_as(&Connect::resume(id))
+    }
+
+    /// A client with this CONNECT, accepted, and Session Present.
+    pub fn connect_as(&self, connect: &Connect) -> (Client, bool) {
+        let mut client = self.dial();
+        let session_present = client.connect(connect);
+        (client, session_present)
+    }
+
+    /// These bytes, first on a connection, get nothing but its close.
+    pub fn assert_closes_new(&self, bytes: impl AsRef<[u8]>) {
+        let mut client = self.dial();
+        client.send_whatever(bytes);
+        client.expect_close();
+    }
+
+    /// These bytes, from an accepted client, get nothing but the close of its connection.
+    pub fn assert_closes(&self, bytes: impl AsRef<[u8]>) {
+        let mut client = self.connect("offender");
+        client.send_whatever(bytes);
+        client.expect_close();
+    }
+
+    /// A Client Identifier with this beginning whose home is this shard.
+    pub fn id_on(&self, shard: u16, prefix: &str) -> String {
+        self.find(prefix, |id| hash::home(id, self.shards, self.placement_seed).0 == shard)
+    }
+
+    /// A Topic Name with this beginning whose retained message this shard owns.
+    pub fn topic_on(&self, shard: u16, prefix: &str) -> String {
+        self.find(prefix, |topic| {
+            hash::retained_owner(topic, self.shards, self.placement_seed).0 == shard
+        })
+    }
+
+    fn find(&self, prefix: &str, fits: impl Fn(&str) -> bool) -> String {
+        (0..)
+            .map(|n| format!("{prefix}{n}"))
+            .find(|name| fits(name))
+            .expect("every shard has its share of names")
+    }
+
+    /// Waits until a line of the log satisfies `is_it`, and gives that line.
+    pub fn await_log(&self, is_it: impl Fn(&str) -> bool) -> String {
+        self.process
+            .await_output(|output| output.lines().find(|line| is_it(line)).map(str::to_owned))
+    }
+
+    /// The broker still accepts clients and moves messages.
+    pub fn assert_well(&self) {
+        let mut client = self.connect("still-well");
+        client.subscribe("still/well", 0);
+        client.publish("still/well", "yes", 0);
+        client.expect_message("still/well", "yes", 0);
+        client.disconnect();
+    }
+
+    /// The process, for tests of how it ends.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+/// The command that starts the binary under test: `RINGMQ_TEST_BIN` where it is set, e.g. an installed package.
+///
+/// Without the `RINGMQ_` settings of whoever runs the tests, and with all it logs.
+pub fn ringmq() -> Command {
+    let mut command =
+        Command::new(env::var_os("RINGMQ_TEST_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_ringmq").into()));
+    for (name, _) in env::vars_os() {
+        if name.to_string_lossy().starts_with("RINGMQ_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A child process and what it has printed so far, standard output and error together.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    output: Arc<Output>,
+}
+
+#[derive(Debug, Default)]
+struct Output {
+    /// What was printed, and how many of the two streams are still open.
+    state: Mutex<(String, usize)>,
+    changed: Condvar,
+}
+
+impl Process {
+    pub fn spawn(command: &mut Command) -> Process {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let output = Arc::new(Output {
+            state: Mutex::new((String::new(), 2)),
+            changed: Condvar::new(),
+        });
+        Output::collect(&output, child.stdout.take().expect("piped"));
+        Output::collect(&output, child.stderr.take().expect("piped"));
+        Process { child, output }
+    }
+
+    /// Waits until `find` finds what it looks for in what the process has printed.
+    ///
+    /// # Panics
+    /// If the process ends first, or it takes too long.
+    pub fn await_output<T>(&self, find: impl Fn(&str) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.output.state.lock().expect("no reader panics");
+        loop {
+            if let Some(found) = find(&state.0) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(state.1 > 0, "the process ended first");
+            assert!(!left.is_zero(), "not printed in time");
+            state = self
+                .output
+                .changed
+                .wait_timeout(state, left)
+                .expect("no reader panics")
+                .0;
+        }
+    }
+
+    /// Everything it has printed so far.
+    pub fn output(&self) -> String {
+        self.output.state.lock().expect("no reader panics").0.clone()
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.child.id().to_string()])
+            .status();
+        assert!(status.expect("kill(1) is installed").success());
+    }
+
+    /// Waits until the process has ended and all of its output was read.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.await_end();
+        self.child.wait().expect("a child of ours")
+    }
+
+    fn await_end(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.output.state.lock().expect("no reader panics");
+        while state.1 > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "the process does not end");
+            state = self
+                .output
+                .changed
+                .wait_timeout(state, left)
+                .expect("no reader panics")
+                .0;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // A process that was waited for says the same again; one that runs says nothing yet.
+        let ended = self.child.try_wait().ok().flatten();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- the process printed ---\n{}--- and then: {ended:?}", self.output());
+        }
+    }
+}
+
+impl Output {
+    fn collect(output: &Arc<Output>, stream: impl Read + Send + 'static) {
+        let output = Arc::clone(output);
+        thread::spawn(move || {
+            let mut lines = BufReader::new(stream);
+            let mut line = Vec::new();
+            while lines.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
+                output
+                    .state
+                    .lock()
+                    .expect("no reader panics")
+                    .0
+                    .push_str(&String::from_utf8_lossy(&line));
+                output.changed.notify_all();
+                line.clear();
+            }
+            output.state.lock().expect("no reader panics").1 -= 1;
+            output.changed.notify_all();
+        });
+    }
+}
