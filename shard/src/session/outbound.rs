@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Packet Identifiers are given out in sequence, 1..=65 535 and around, so a message's place in the window follows from
-//! its identifier: every acknowledgement is O(1). The window's span covers the oldest message that is not done to the
-//! newest; an identifier in the span is never given out again [MQTT-2.3.1-4]. So a client that leaves one message
-//! unacknowledged while it acknowledges 65 533 later ones gets nothing more until it acknowledges that one.
+//! its identifier: every acknowledgement is O(1). The window spans from the oldest message that is not done to the newest;
+//! one that is left behind until the identifiers come round is set aside as a straggler, and its identifier is skipped
+//! [MQTT-2.3.1-4].
 
 use std::collections::VecDeque;
 
@@ -99,9 +99,9 @@ pub enum Received {
 /// The queue and the window of one session.
 ///
 /// Invariants: `queued_bytes` sums the queue without its retained messages, which are stored elsewhere already; `replayed`
-/// counts those, and `in_order` all entries that QoS 0 must not overtake; `unacknowledged` counts the window's entries that
-/// are not `Done`; the window's first entry is not `Done`; the window's identifiers are consecutive and end before
-/// `next_id`.
+/// counts those, and `in_order` all entries that QoS 0 must not overtake; `unacknowledged` counts the stragglers, and the
+/// window's entries that are not `Done`; the window's first entry is not `Done`; the window's identifiers are consecutive
+/// and end before `next_id`; no straggler is `Done` or shares an identifier with an entry of the window that is not.
 #[derive(Debug)]
 pub struct Outbound {
     queue: VecDeque<Queued>,
@@ -109,6 +109,8 @@ pub struct Outbound {
     in_order: u32,
     replayed: u32,
     window: VecDeque<Sent>,
+    /// Older than the whole window; oldest first. Nearly always empty.
+    stragglers: Vec<(PacketId, Sent)>,
     unacknowledged: u16,
     /// The identifier of the next message, 1..=65 535.
     next_id: u16,
@@ -122,6 +124,7 @@ impl Default for Outbound {
             in_order: 0,
             replayed: 0,
             window: VecDeque::new(),
+            stragglers: Vec::new(),
             unacknowledged: 0,
             next_id: 1,
         }
@@ -185,7 +188,7 @@ impl Outbound {
     /// Whether the window takes another message.
     #[must_use]
     pub fn has_room(&self, inflight_max: u16) -> bool {
-        self.unacknowledged < inflight_max && self.window.len() < WINDOW_SPAN_MAX
+        usize::from(self.unacknowledged) < usize::from(inflight_max).min(WINDOW_SPAN_MAX)
     }
 
     /// Messages sent and not yet done.
@@ -199,7 +202,11 @@ impl Outbound {
     /// # Panics
     /// If the window has no room.
     pub fn send(&mut self, queued: Queued) -> PacketId {
-        assert!(self.window.len() < WINDOW_SPAN_MAX, "has_room() was asked first");
+        assert!(
+            usize::from(self.unacknowledged) < WINDOW_SPAN_MAX,
+            "has_room() was asked first"
+        );
+        self.make_next_id_free();
         let state = match queued.qos {
             QoS::AtMostOnce => unreachable!("QoS 0 has no Packet Identifier"),
             QoS::AtLeastOnce => SentState::PubAck,
@@ -213,9 +220,39 @@ impl Outbound {
             state,
         });
         self.unacknowledged += 1;
-        let id = self.next_id;
-        self.next_id = if id == u16::MAX { 1 } else { id + 1 };
-        PacketId::new(id).expect("next_id is never 0")
+        let id = self.advance_id();
+        self.trim();
+        id
+    }
+
+    /// Sets the oldest messages aside until the window has a place, and skips what they are called.
+    fn make_next_id_free(&mut self) {
+        loop {
+            if self.window.len() >= WINDOW_SPAN_MAX {
+                let first = PacketId::new(self.first_id()).expect("identifiers are never 0");
+                let oldest = self.window.pop_front().expect("the window is full");
+                self.stragglers.push((first, oldest));
+                self.trim();
+            } else if self.stragglers.iter().any(|(id, _)| id.value() == self.next_id) {
+                let place = Sent {
+                    message: None,
+                    message_id: 0,
+                    group: None,
+                    retain: false,
+                    state: SentState::Done,
+                };
+                self.window.push_back(place);
+                self.advance_id();
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn advance_id(&mut self) -> PacketId {
+        let id = PacketId::new(self.next_id).expect("next_id is never 0");
+        self.next_id = if self.next_id == u16::MAX { 1 } else { self.next_id + 1 };
+        id
     }
 
     /// PUBACK: a QoS 1 message is done.
@@ -227,7 +264,7 @@ impl Outbound {
     /// PUBREC: the client has a QoS 2 message.
     #[must_use]
     pub fn on_pubrec(&mut self, id: PacketId) -> Received {
-        let Some(sent) = self.position(id).map(|at| &mut self.window[at]) else {
+        let Some(sent) = self.sent_mut(id) else {
             return Received::Unknown;
         };
         match sent.state {
@@ -238,7 +275,7 @@ impl Outbound {
                 Received::First
             }
             SentState::PubComp => Received::Repeat,
-            SentState::Done => Received::Unknown,
+            SentState::Done => unreachable!("what is done is not found"),
             state @ SentState::PubAck => Received::Wrong(state),
         }
     }
@@ -252,27 +289,35 @@ impl Outbound {
     /// The window, oldest first, without what is done: all of it is sent again when the session resumes, in this order
     /// and with these identifiers [MQTT-4.4.0-1].
     pub fn unfinished(&self) -> impl Iterator<Item = (PacketId, &Sent)> {
-        let first = self.first_id();
-        self.window
-            .iter()
-            .enumerate()
-            .filter(|(_, sent)| sent.state != SentState::Done)
-            .map(move |(at, sent)| {
-                let at = u32::try_from(at).expect("the window spans less than 65 535");
-                let id = (u32::from(first) - 1 + at) % u32::from(u16::MAX) + 1;
-                (
-                    PacketId::new(u16::try_from(id).expect("reduced above")).expect("1 was added"),
-                    sent,
-                )
-            })
+        let first = u32::from(self.first_id());
+        let stragglers = self.stragglers.iter().map(|(id, sent)| (*id, sent));
+        let window = self.window.iter().zip(0u32..).map(move |(sent, at)| {
+            let id = u16::try_from((first - 1 + at) % u32::from(u16::MAX) + 1).expect("reduced to 1..=65 535");
+            (PacketId::new(id).expect("1 was added"), sent)
+        });
+        stragglers.chain(window.filter(|(_, sent)| sent.state != SentState::Done))
     }
 
     /// The message in flight with this identifier.
     #[must_use]
     pub fn in_flight(&self, id: PacketId) -> Option<&Sent> {
-        self.position(id)
+        let in_window = self
+            .position(id)
             .map(|at| &self.window[at])
-            .filter(|sent| sent.state != SentState::Done)
+            .filter(|sent| sent.state != SentState::Done);
+        in_window.or_else(|| self.stragglers.iter().find(|(of, _)| *of == id).map(|(_, sent)| sent))
+    }
+
+    fn sent_mut(&mut self, id: PacketId) -> Option<&mut Sent> {
+        let at = self.position(id).filter(|at| self.window[*at].state != SentState::Done);
+        match at {
+            Some(at) => Some(&mut self.window[at]),
+            None => self
+                .stragglers
+                .iter_mut()
+                .find(|(of, _)| *of == id)
+                .map(|(_, sent)| sent),
+        }
     }
 
     /// Takes out what came through shared groups and may go to another member: what waits, and with `in_flight_too`
@@ -281,7 +326,7 @@ impl Outbound {
     pub fn take_shared(&mut self, of: impl Fn(GroupRef) -> bool, in_flight_too: bool, ends: bool) -> Vec<Queued> {
         let mut taken = Vec::new();
         if in_flight_too {
-            for sent in &mut self.window {
+            for sent in self.stragglers.iter_mut().map(|(_, sent)| sent).chain(&mut self.window) {
                 let may_go = sent.state == SentState::PubAck || (ends && sent.state == SentState::PubRec);
                 if !may_go || !sent.group.is_some_and(&of) {
                     continue;
@@ -319,11 +364,10 @@ impl Outbound {
     }
 
     fn finish(&mut self, id: PacketId, expected: SentState) -> Acknowledged {
-        let Some(sent) = self.position(id).map(|at| &mut self.window[at]) else {
+        let Some(sent) = self.sent_mut(id) else {
             return Acknowledged::Unknown;
         };
         match sent.state {
-            SentState::Done => Acknowledged::Unknown,
             state if state != expected => Acknowledged::Wrong(state),
             _ => {
                 sent.state = SentState::Done;
@@ -350,6 +394,9 @@ impl Outbound {
     }
 
     fn trim(&mut self) {
+        if !self.stragglers.is_empty() {
+            self.stragglers.retain(|(_, sent)| sent.state != SentState::Done);
+        }
         while self.window.front().is_some_and(|sent| sent.state == SentState::Done) {
             self.window.pop_front();
         }
@@ -376,7 +423,14 @@ impl Outbound {
             self.queue.iter().filter(|queued| queued.must_keep_order()).count()
         );
         let unfinished = self.window.iter().filter(|sent| sent.state != SentState::Done).count();
-        assert_eq!(usize::from(self.unacknowledged), unfinished);
+        assert_eq!(usize::from(self.unacknowledged), unfinished + self.stragglers.len());
+        for (id, sent) in &self.stragglers {
+            assert_ne!(sent.state, SentState::Done);
+            assert!(
+                self.position(*id)
+                    .is_none_or(|at| self.window[at].state == SentState::Done)
+            );
+        }
         assert!(self.window.front().is_none_or(|sent| sent.state != SentState::Done));
         assert!(self.window.len() <= WINDOW_SPAN_MAX);
         assert_ne!(self.next_id, 0);
@@ -393,7 +447,7 @@ impl Queued {
     }
 }
 
-/// One less than there are identifiers, so that the next one is never that of the oldest message.
+/// Places of the window: one less than there are identifiers, so that the next one is never that of the first place.
 const WINDOW_SPAN_MAX: usize = u16::MAX as usize - 1;
 /// An emptied window keeps a buffer of this many places; a client with few messages in flight does not allocate per
 /// message, one that had many gives the memory back.

@@ -146,7 +146,11 @@ impl Shard {
 impl Clients {
     /// 1.5 times the Keep Alive [MQTT-3.1.2-24], or what the operator grants at most. Zero: for ever.
     fn silence_max(&self, keep_alive: u16) -> Duration {
-        let asked = Duration::from_millis(u64::from(keep_alive) * 1_500);
+        // An instant is cut to the millisecond before it; one more makes sure that no deadline is early.
+        let asked = match keep_alive {
+            0 => Duration::ZERO,
+            seconds => Duration::from_millis(u64::from(seconds) * 1_500 + 1),
+        };
         let granted = self.limits.keep_alive_max * 3 / 2;
         match (asked.is_zero(), granted.is_zero()) {
             (_, true) => asked,

@@ -95,16 +95,35 @@ fn identifiers_wrap_from_65535_to_1_and_are_never_0() {
 fn an_identifier_in_flight_is_never_given_out_again() {
     let mut outbound = Outbound::default();
     let oldest = outbound.send(queued(QoS::AtLeastOnce));
-    let mut sent = 1;
-    while outbound.has_room(100) {
+    let second = outbound.send(queued(QoS::ExactlyOnce));
+    for _ in 0..200_000 {
         let given = outbound.send(queued(QoS::AtLeastOnce));
-        assert_ne!(given, oldest);
-        let _ = outbound.on_puback(given);
-        sent += 1;
+        assert!(given != oldest && given != second);
+        assert!(matches!(outbound.on_puback(given), Acknowledged::Done(_)));
     }
-    assert_eq!(sent, usize::from(u16::MAX) - 1);
-    let _ = outbound.on_puback(oldest);
-    assert!(outbound.has_room(100));
+    let left: Vec<_> = outbound.unfinished().map(|(id, _)| id).collect();
+    assert_eq!(left, [oldest, second]);
+    outbound.check_invariants();
+    assert_eq!(outbound.on_pubrec(second), Received::First);
+    assert!(matches!(outbound.on_puback(oldest), Acknowledged::Done(_)));
+    assert!(matches!(outbound.on_pubcomp(second), Acknowledged::Done(_)));
+    assert_eq!(outbound.unacknowledged(), 0);
+    outbound.check_invariants();
+}
+
+#[test]
+fn all_but_one_identifier_can_be_in_flight() {
+    let mut outbound = Outbound::default();
+    let mut given = std::collections::BTreeSet::new();
+    while outbound.has_room(u16::MAX) {
+        assert!(given.insert(outbound.send(queued(QoS::AtLeastOnce))));
+    }
+    assert_eq!(given.len(), usize::from(u16::MAX) - 1);
+    let _ = outbound.on_puback(id(40_000));
+    assert!(outbound.has_room(u16::MAX));
+    assert_eq!(outbound.send(queued(QoS::AtLeastOnce)), id(65_535));
+    let _ = outbound.on_puback(id(50_000));
+    assert_eq!(outbound.send(queued(QoS::AtLeastOnce)), id(40_000));
     outbound.check_invariants();
 }
 
