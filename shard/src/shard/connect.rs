@@ -56,12 +56,22 @@ impl Shard {
             }
         }
         let (index, session_present) = self.take_session(now, &client_id, connect.clean_session)?;
-        let lsn = if connect.clean_session || self.clients.volatile {
-            Lsn(0)
+        let recorded = if connect.clean_session || self.clients.volatile {
+            Ok(Lsn(0))
         } else {
             self.clients
                 .store
-                .append(Record::SessionStarted { client_id: &client_id })?
+                .append(Record::SessionStarted { client_id: &client_id })
+        };
+        let lsn = match recorded {
+            Ok(lsn) => lsn,
+            Err(error) => {
+                if !session_present {
+                    // No connection will ever leave it, so nothing else would end it.
+                    self.end_session(now, index);
+                }
+                return Err(error.into());
+            }
         };
 
         let session = self.clients.session(index);

@@ -111,6 +111,18 @@ fn a_store_that_refuses_costs_the_acknowledgement_and_the_connection() {
     }
 }
 
+/// Else nobody would ever end it.
+#[test]
+fn a_session_that_the_store_refuses_is_not_kept() {
+    let mut cluster = Cluster::with_slow_stores(1);
+    cluster.stores[0].fail(true);
+    let client = cluster.open();
+    cluster.send(client, &connect_bytes("c", false, 0));
+    assert_eq!(cluster.take(client), [Seen::ConnAck(false, 3)]);
+    assert!(cluster.is_closed(client));
+    assert_eq!(cluster.stats().sessions, 0);
+}
+
 #[test]
 fn retained_messages_are_durable_at_their_owner_before_puback() {
     let mut cluster = Cluster::with_slow_stores(3);
