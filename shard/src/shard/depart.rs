@@ -92,11 +92,7 @@ impl Shard {
             for group in groups {
                 self.give_away(now, index, group, true, false);
             }
-            if !expiry.is_zero() {
-                let SessionKey { index, generation } = key;
-                self.timers
-                    .set(now + expiry, Timer::SessionExpiry { index, generation });
-            }
+            self.set_expiry_timer(now + expiry, key);
         }
         if let Some(will) = will
             && !matches!(reason, CloseReason::Disconnect | CloseReason::Shutdown)

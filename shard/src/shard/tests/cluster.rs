@@ -368,6 +368,11 @@ impl Cluster {
         }
     }
 
+    /// Deadlines that are kept on all shards, those that no longer mean anything included.
+    pub(super) fn timers(&self) -> usize {
+        self.shards.iter().map(|shard| shard.timers.len()).sum()
+    }
+
     pub(super) fn routes(&self) -> Vec<(String, Vec<u16>)> {
         self.shards[0].routes()
     }

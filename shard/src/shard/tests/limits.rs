@@ -228,3 +228,18 @@ fn an_offline_session_expires() {
     assert_eq!(cluster.stats().sessions, 0);
     assert!(cluster.routes().is_empty());
 }
+
+#[test]
+fn a_session_has_one_expiry_timer_however_often_its_client_comes_and_goes() {
+    let limits = Limits {
+        session_expiry: Duration::from_secs(3_600),
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(1, &limits);
+    for _ in 0..100 {
+        let client = cluster.connect("c", false);
+        cluster.cut(client);
+    }
+    cluster.advance(Limits::default().connect_timeout);
+    assert_eq!(cluster.timers(), 1);
+}
