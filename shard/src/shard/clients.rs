@@ -65,6 +65,8 @@ pub(super) enum Deferred {
     Hold(ShardId, SessionKey),
     /// Read it again.
     Release(ShardId, SessionKey),
+    /// The client whose answers waited may be read again: connection and generation.
+    ReadAgain(ConnId, u32),
     /// The session's patience for held-back publishers ends then.
     Patience(SessionKey, Instant),
 }
@@ -400,13 +402,18 @@ impl Clients {
             return;
         }
         if connection.gated.is_empty() && gate.token == 0 && gate.lsn <= self.store.durable() {
+            let before = connection.output.len();
             encode(packet, connection.output.append(&mut self.spare).buffer);
             self.stats.packets_sent += 1;
+            connection.answer_bytes += connection.output.len() - before;
+            connection.sated |= connection.answer_bytes >= self.limits.output_bytes_max;
             mark_dirty(connection, conn, &mut self.dirty);
             return;
         }
         let mut bytes = Vec::new();
         encode(packet, &mut bytes);
+        connection.answer_bytes += bytes.len();
+        connection.sated |= connection.answer_bytes >= self.limits.output_bytes_max;
         connection.gated.push_back(Gated {
             gate,
             packet: GatedPacket::Bytes(bytes.into()),
@@ -494,11 +501,49 @@ impl Clients {
         let connection = &mut self.connections[conn.index()];
         connection.output.advance(bytes, &mut self.spare);
         self.stats.bytes_sent += bytes as u64;
+        connection.answer_bytes = connection.answer_bytes.saturating_sub(bytes);
         if connection.blocked
             && connection.output.len() <= self.limits.output_bytes_max / 2
             && let Some(index) = connection.session()
         {
             self.pump(index);
+        }
+        self.read_again_when_low(conn);
+    }
+
+    /// A SUBSCRIBE of the session is not done yet.
+    pub(super) fn add_pending_subscribe(&mut self, index: u32) {
+        let session = &mut self.sessions[index as usize];
+        session.pending_subscribes += 1;
+        if let Some(conn) = session.conn
+            && session.pending_subscribes >= PENDING_SUBSCRIBES_MAX
+        {
+            self.connections[conn.index()].sated = true;
+        }
+    }
+
+    /// A SUBSCRIBE of the session is done.
+    pub(super) fn remove_pending_subscribe(&mut self, key: SessionKey) {
+        let Some(session) = self.resolve(key) else { return };
+        session.pending_subscribes -= 1;
+        if let Some(conn) = session.conn {
+            self.read_again_when_low(conn);
+        }
+    }
+
+    /// Reads from a sated client again once little of what it asked for is left to do.
+    fn read_again_when_low(&mut self, conn: ConnId) {
+        let connection = &mut self.connections[conn.index()];
+        if !connection.sated || connection.answer_bytes > self.limits.output_bytes_max / 2 {
+            return;
+        }
+        let pending = connection
+            .session()
+            .map_or(0, |index| self.sessions[index as usize].pending_subscribes);
+        if pending <= PENDING_SUBSCRIBES_MAX / 2 {
+            connection.sated = false;
+            let again = Deferred::ReadAgain(conn, connection.generation);
+            self.deferred.push_back(again);
         }
     }
 
@@ -565,6 +610,10 @@ impl Clients {
 /// Times the byte limit that a queue may hold while its publishers are held back: beyond it messages are dropped and
 /// counted, since memory is worth more.
 const HELD_BACK_BYTES_FACTOR: usize = 4;
+
+/// SUBSCRIBE packets of one session that may wait for other shards, and for retained messages, at a time: more than a client
+/// sends in a row, and few enough that what they find fits in memory.
+const PENDING_SUBSCRIBES_MAX: u16 = 64;
 
 impl Connection {
     /// Nothing may leave before the CONNACK [MQTT-3.2.0-1].

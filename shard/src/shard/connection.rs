@@ -43,6 +43,12 @@ pub(super) struct Connection {
     pub(super) dirty: bool,
     /// The session has messages that wait for room in the output.
     pub(super) blocked: bool,
+    /// Bytes of answers that were made and not yet outweighed by bytes written: how far the client's asking is ahead of its
+    /// reading. Bytes of messages that were written count too, so this is never too high for long.
+    pub(super) answer_bytes: usize,
+    /// Too much of what the client asked for is not done: it is not read until `answer_bytes` and the pending SUBSCRIBE packets
+    /// of its session are down to half of their limits.
+    pub(super) sated: bool,
     /// Packets that wait until the store has what they promise.
     pub(super) gated: VecDeque<Gated>,
     /// When something was last received; or, of a held-back publisher, when it was let go.
@@ -92,6 +98,8 @@ impl Connection {
             output: Output::default(),
             dirty: false,
             blocked: false,
+            answer_bytes: 0,
+            sated: false,
             gated: VecDeque::new(),
             last_received: now,
             silence_max: Duration::ZERO,

@@ -186,15 +186,17 @@ impl Shard {
         }
     }
 
-    /// False while slow subscribers hold this client's publishing back: its socket must not be read.
+    /// False while slow subscribers hold this client's publishing back, or while the client does not take the answers to
+    /// what it has sent: its socket must not be read.
     #[must_use]
     pub fn may_read(&self, conn: ConnId) -> bool {
-        let session = self
-            .clients
-            .connections
-            .get(conn.index())
-            .and_then(connection::Connection::session);
-        session.is_none_or(|index| self.clients.sessions[index as usize].held_by == 0)
+        let Some(connection) = self.clients.connections.get(conn.index()) else {
+            return true;
+        };
+        let held = |index| self.clients.sessions[index as usize].held_by > 0;
+        connection
+            .session()
+            .is_none_or(|index| !connection.sated && !held(index))
     }
 
     /// When to say [`Event::Tick`] at the latest; in the past if bounded work was left over.
@@ -364,6 +366,11 @@ impl Shard {
                         .push(Pass::Messages, shard, peer::PeerEntry::Hold { publisher });
                 }
                 Deferred::Release(shard, publisher) => self.release_publisher(now, shard, publisher),
+                Deferred::ReadAgain(conn, generation) => {
+                    if self.clients.live_connection((conn, generation)).is_some() {
+                        self.read_again(now, conn);
+                    }
+                }
                 Deferred::Patience(key, until) => {
                     let SessionKey { index, generation } = key;
                     self.timers.set(until, Timer::Holding { index, generation });

@@ -123,10 +123,7 @@ impl Shard {
             return;
         }
         if let Some(conn) = session.conn {
-            self.on_resumed(now, conn);
-            if self.may_read(conn) {
-                self.effects.push_back(super::event::Effect::ResumeReading { conn });
-            }
+            self.read_again(now, conn);
         }
     }
 }

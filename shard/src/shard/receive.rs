@@ -18,7 +18,7 @@ pub(super) enum Stop {
     Incomplete,
     /// The connection is closing.
     Closed,
-    /// The publisher is held back.
+    /// The client must not be read.
     Held,
     /// The client lives elsewhere.
     Move(ShardId),
@@ -76,8 +76,19 @@ impl Shard {
         }
     }
 
+    /// Goes on with a client that was not read, if nothing else speaks against it.
+    pub(super) fn read_again(&mut self, now: Instant, conn: ConnId) {
+        if !self.may_read(conn) {
+            return;
+        }
+        self.on_resumed(now, conn);
+        if self.may_read(conn) {
+            self.effects.push_back(Effect::ResumeReading { conn });
+        }
+    }
+
     /// Handles what a held-back publisher had sent already.
-    pub(super) fn on_resumed(&mut self, now: Instant, conn: ConnId) {
+    fn on_resumed(&mut self, now: Instant, conn: ConnId) {
         let connection = &mut self.clients.connections[conn.index()];
         connection.last_received = now;
         connection.frame_len = 0;

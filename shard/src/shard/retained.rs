@@ -72,7 +72,9 @@ impl Shard {
             .get_mut(&token)
             .expect("asked for by its last route");
         if pending.filters.is_empty() {
+            let session = pending.session;
             self.subscribing.pending.remove(&token);
+            self.clients.remove_pending_subscribe(session);
             return;
         }
         let shards = self.outboxes.peer_count() + 1;
@@ -173,7 +175,6 @@ impl Shard {
         let Some(session) = self.clients.resolve(key) else {
             return;
         };
-        session.pending_subscribes -= 1;
         let mut held = std::mem::take(&mut session.held);
         let replies = pending.replies.expect("was made with the request");
         let granted: Vec<Option<QoS>> = filters
@@ -228,6 +229,7 @@ impl Shard {
             waits
         });
         self.clients.session(key.index).held = held;
+        self.clients.remove_pending_subscribe(key);
         self.clients.pump(key.index);
     }
 

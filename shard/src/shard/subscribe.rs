@@ -129,9 +129,7 @@ impl Shard {
             pending.routes_awaited += u32::from(waits);
         }
         pending.filters = filters.into();
-        if !pending.filters.is_empty() {
-            self.clients.session(index).pending_subscribes += 1;
-        }
+        self.clients.add_pending_subscribe(index);
         self.subscribing.pending.insert(token, pending);
         self.routes_confirmed(token, 0);
         Ok(())

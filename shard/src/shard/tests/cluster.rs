@@ -368,6 +368,17 @@ impl Cluster {
         }
     }
 
+    /// Bytes in the output of the client's connection.
+    pub(super) fn waiting(&self, client: Client) -> usize {
+        let (at, conn) = self.sockets[client.0].at.expect("it is connected");
+        self.shards[at].output(conn).len()
+    }
+
+    /// SUBSCRIBE packets that are not done, on all shards.
+    pub(super) fn pending_subscribes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.subscribing.pending.len()).sum()
+    }
+
     /// Deadlines that are kept on all shards, those that no longer mean anything included.
     pub(super) fn timers(&self) -> usize {
         self.shards.iter().map(|shard| shard.timers.len()).sum()

@@ -243,3 +243,40 @@ fn a_session_has_one_expiry_timer_however_often_its_client_comes_and_goes() {
     cluster.advance(Limits::default().connect_timeout);
     assert_eq!(cluster.timers(), 1);
 }
+
+/// A client that asks and does not take the answers is not read; once it takes them, everything is answered.
+#[test]
+fn unread_answers_are_bounded() {
+    for shards in [1, 2] {
+        let limits = slow(SlowSubscriber::DropNewest);
+        let mut cluster = Cluster::with_limits(shards, &limits);
+        let client = cluster.connect("c", true);
+        cluster.stall(client, true);
+        for _ in 0..1_000 {
+            cluster.send(client, &[0xc0, 0]);
+            cluster.send(client, &subscribe_bytes(1, &[("a", 1), ("$share/g/a", 0)]));
+            cluster.send(client, &publish_bytes("b", b"x", 1, false, 1));
+            cluster.settle();
+        }
+        assert!(cluster.waiting(client) < 2 * limits.output_bytes_max);
+        cluster.stall(client, false);
+        cluster.settle();
+        assert_eq!(cluster.take(client).len(), 3_000);
+        cluster.check_quiet();
+    }
+}
+
+/// While a peer is slow, only so many SUBSCRIBE packets of one client wait for it.
+#[test]
+fn subscribes_that_wait_for_other_shards_are_bounded() {
+    let mut cluster = Cluster::new(2);
+    let client = cluster.connect("c", true);
+    let subscribe = subscribe_bytes(1, &[("a", 0)]);
+    for _ in 0..100 {
+        cluster.send(client, &subscribe.repeat(1_000));
+    }
+    assert!(cluster.pending_subscribes() <= 64);
+    cluster.settle();
+    assert_eq!(cluster.take(client).len(), 100_000);
+    cluster.check_quiet();
+}
