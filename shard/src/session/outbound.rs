@@ -171,7 +171,13 @@ impl Outbound {
         self.queue.len() - self.replayed as usize
     }
 
-    /// Topic Name and payload bytes of those.
+    /// The retained messages in the queue, as they will be sent.
+    pub fn replayed(&self) -> impl Iterator<Item = &Queued> {
+        let all = if self.replayed > 0 { self.queue.len() } else { 0 };
+        self.queue.iter().take(all).filter(|queued| queued.retain)
+    }
+
+    /// Topic Name and payload bytes of the messages that the limit counts.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.queued_bytes

@@ -189,6 +189,13 @@ impl Shard {
                 }
             })
             .collect();
+        // A SUBSCRIBE that is repeated finds what an earlier one found. What has not left yet is not queued again, so a client
+        // cannot grow its queue by asking: it holds each retained message once per QoS.
+        let mut waiting: BTreeSet<(Origin, QoS)> = session
+            .outbound
+            .replayed()
+            .map(|queued| (queued.message.origin, queued.qos))
+            .collect();
         let live: BTreeSet<Origin> = held.iter().map(|held| held.message.origin).collect();
         for (filter, message) in replies.messages {
             let origin = message.origin;
@@ -197,7 +204,7 @@ impl Shard {
             let Some(granted) = granted[usize::from(filter)] else {
                 continue;
             };
-            if arrives_live {
+            if arrives_live || !waiting.insert((origin, granted.min(message.qos))) {
                 continue;
             }
             if !held.is_empty() {

@@ -280,3 +280,21 @@ fn subscribes_that_wait_for_other_shards_are_bounded() {
     assert_eq!(cluster.take(client).len(), 100_000);
     cluster.check_quiet();
 }
+
+/// A client that subscribes again and again, and acknowledges nothing, makes each retained message wait once.
+#[test]
+fn retained_messages_wait_once_however_often_they_are_asked_for() {
+    let mut cluster = Cluster::with_limits(2, &slow(SlowSubscriber::DropNewest));
+    let (subscriber, publisher, _) = pair(&mut cluster, 2, true);
+    for topic in ["r/1", "r/2", "r/3", "r/4", "r/5"] {
+        cluster.send(publisher, &publish_bytes(topic, b"x", 1, true, 1));
+    }
+    cluster.settle();
+    for _ in 0..100 {
+        cluster.send(subscriber, &subscribe_bytes(1, &[("r/#", 1)]));
+        cluster.settle();
+    }
+    // Two are in flight; all that was asked for later is still to come.
+    assert_eq!(cluster.stats().queued, 5);
+    assert_eq!(acknowledge_all(&mut cluster, subscriber).len(), 7);
+}
