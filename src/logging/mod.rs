@@ -1,7 +1,7 @@
 //! Log lines: to standard error, through a thread of their own, never more than an operator can read.
 //!
 //! A shard must not wait for whoever reads standard error, so lines go through a bounded channel to a thread that
-//! writes them; lines beyond it are lost and counted. [`LogLimiter`] keeps one misbehaving client from filling the log.
+//! writes them; lines beyond it are lost and counted. `LogLimiter` keeps one misbehaving client from filling the log.
 
 mod limiter;
 
