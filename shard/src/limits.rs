@@ -80,7 +80,7 @@ impl Default for Limits {
             connect_bytes_max: 256 * 1024,
             inflight_max: 100,
             inbound_qos2_max: 1_000,
-            queued_messages_max: 10_000,
+            queued_messages_max: 100_000,
             queued_bytes_max: 64 * 1024 * 1024,
             output_bytes_max: 4 * 1024 * 1024,
             topic: TopicLimits::default(),
