@@ -15,6 +15,9 @@ pub mod message;
 pub mod router;
 pub mod session;
 pub mod shard;
+#[cfg(any(test, feature = "simulation"))]
+#[doc(hidden)]
+pub mod simulation;
 pub mod stats;
 pub mod store;
 pub mod time;

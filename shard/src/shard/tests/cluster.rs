@@ -1,16 +1,16 @@
 //! Several shards, their inboxes and their clients, in one thread; a seed decides whose turn it is.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::time::Duration;
 
-use crate::codec::{ConnAck, Packet, QoS, decode, encode};
+use crate::codec::{ConnAck, Packet, QoS, decode};
 use crate::hash::{Random, home};
 use crate::limits::Limits;
 use crate::shard::{ConnId, Effect, Event, Pass, PeerBatch, Shard, ShardConfig, ShardId};
+use crate::simulation::store::SimStore;
+pub(super) use crate::simulation::wire::*;
 use crate::stats::Stats;
-use crate::store::{Lsn, MemoryStore, Record, Storage, StoreError};
+use crate::store::{MemoryStore, Storage};
 use crate::time::Instant;
 
 pub(super) const PLACEMENT_SEED: u64 = 42;
@@ -39,7 +39,7 @@ pub(super) struct Cluster {
     sockets: Vec<Socket>,
     pub(super) now: Instant,
     random: Random,
-    pub(super) stores: Vec<SlowStore>,
+    pub(super) stores: Vec<SimStore>,
 }
 
 /// What a client got, owned.
@@ -84,7 +84,7 @@ impl Cluster {
 
     /// With a store per shard that becomes durable only when the test says so.
     pub(super) fn with_slow_stores(shards: u16) -> Cluster {
-        let stores: Vec<SlowStore> = (0..shards).map(|_| SlowStore::default()).collect();
+        let stores: Vec<SimStore> = (0..shards).map(|_| SimStore::default()).collect();
         let of = stores.clone();
         let mut cluster = Cluster::build(shards, &Limits::default(), 1, |id| Box::new(of[id].clone()));
         cluster.stores = stores;
@@ -389,87 +389,6 @@ impl Cluster {
     }
 }
 
-pub(super) fn connect_bytes(client_id: &str, clean: bool, keep_alive: u16) -> Vec<u8> {
-    connect_with(client_id, clean, keep_alive, None)
-}
-
-pub(super) fn connect_with(
-    client_id: &str,
-    clean: bool,
-    keep_alive: u16,
-    will: Option<crate::codec::Will<'_>>,
-) -> Vec<u8> {
-    let protocol = crate::codec::Protocol::V311;
-    let connect = crate::codec::Connect {
-        protocol,
-        clean_session: clean,
-        keep_alive,
-        client_id,
-        will,
-        user_name: None,
-        password: None,
-    };
-    let mut bytes = Vec::new();
-    encode(&Packet::Connect(connect), &mut bytes);
-    bytes
-}
-
-/// SUBSCRIBE, byte by byte: not the encoder's own output.
-pub(super) fn subscribe_bytes(id: u16, filters: &[(&str, u8)]) -> Vec<u8> {
-    let mut body = id.to_be_bytes().to_vec();
-    for (filter, qos) in filters {
-        body.extend_from_slice(&u16::try_from(filter.len()).unwrap().to_be_bytes());
-        body.extend_from_slice(filter.as_bytes());
-        body.push(*qos);
-    }
-    framed(0x82, &body)
-}
-
-pub(super) fn unsubscribe_bytes(id: u16, filters: &[&str]) -> Vec<u8> {
-    let mut body = id.to_be_bytes().to_vec();
-    for filter in filters {
-        body.extend_from_slice(&u16::try_from(filter.len()).unwrap().to_be_bytes());
-        body.extend_from_slice(filter.as_bytes());
-    }
-    framed(0xa2, &body)
-}
-
-/// PUBLISH; `id` only with QoS above 0.
-pub(super) fn publish_bytes(topic: &str, payload: &[u8], qos: u8, retain: bool, id: u16) -> Vec<u8> {
-    let mut body = u16::try_from(topic.len()).unwrap().to_be_bytes().to_vec();
-    body.extend_from_slice(topic.as_bytes());
-    if qos > 0 {
-        body.extend_from_slice(&id.to_be_bytes());
-    }
-    body.extend_from_slice(payload);
-    framed(0x30 | (qos << 1) | u8::from(retain), &body)
-}
-
-pub(super) fn ack_bytes(first: u8, id: u16) -> Vec<u8> {
-    framed(first, &id.to_be_bytes())
-}
-
-fn framed(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    let mut left = body.len();
-    loop {
-        let low = u8::try_from(left % 128).unwrap();
-        left /= 128;
-        bytes.push(if left > 0 { low | 0x80 } else { low });
-        if left == 0 {
-            break;
-        }
-    }
-    bytes.extend_from_slice(body);
-    bytes
-}
-
-pub(super) const PUBACK: u8 = 0x40;
-pub(super) const PUBREC: u8 = 0x50;
-pub(super) const PUBREL: u8 = 0x62;
-pub(super) const PUBCOMP: u8 = 0x70;
-pub(super) const DISCONNECT: [u8; 2] = [0xe0, 0];
-
 fn see(packet: &Packet<'_>) -> Seen {
     match packet {
         Packet::ConnAck(ConnAck { session_present, code }) => Seen::ConnAck(*session_present, *code as u8),
@@ -489,56 +408,6 @@ fn see(packet: &Packet<'_>) -> Seen {
         Packet::UnsubAck(id) => Seen::UnsubAck(id.value()),
         Packet::PingResp => Seen::PingResp,
         other => panic!("a server never sends {other:?}"),
-    }
-}
-
-/// A store that becomes durable when told, fails when told, and remembers what it was given.
-#[derive(Clone, Debug, Default)]
-pub(super) struct SlowStore {
-    inner: Rc<RefCell<SlowStoreState>>,
-}
-
-#[derive(Debug, Default)]
-struct SlowStoreState {
-    records: Vec<String>,
-    durable: u64,
-    fails: bool,
-}
-
-impl SlowStore {
-    pub(super) fn sync(&self) -> Lsn {
-        let mut inner = self.inner.borrow_mut();
-        inner.durable = inner.records.len() as u64;
-        Lsn(inner.durable)
-    }
-
-    pub(super) fn fail(&self, fails: bool) {
-        self.inner.borrow_mut().fails = fails;
-    }
-
-    pub(super) fn records(&self) -> Vec<String> {
-        self.inner.borrow().records.clone()
-    }
-}
-
-impl Storage for SlowStore {
-    fn append(&mut self, record: Record<'_>) -> Result<Lsn, StoreError> {
-        let mut inner = self.inner.borrow_mut();
-        if inner.fails {
-            return Err(StoreError::Full);
-        }
-        let text = format!("{record:?}");
-        let kind = text.split([' ', '{']).next().unwrap().to_owned();
-        inner.records.push(kind);
-        Ok(Lsn(inner.records.len() as u64))
-    }
-
-    fn durable(&self) -> Lsn {
-        Lsn(self.inner.borrow().durable)
-    }
-
-    fn is_volatile(&self) -> bool {
-        false
     }
 }
 

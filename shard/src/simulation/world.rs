@@ -1,0 +1,323 @@
+//! Shards, sockets and clients, and the scheduler that lets one of them go on at a time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::client::{Client, Link};
+use super::dice::Dice;
+use super::network::{Place, Socket};
+use super::oracle::Oracle;
+use super::plan::{Action, Plan, StoreKind};
+use super::report::Counts;
+use super::store::SimStore;
+use super::trace::Trace;
+use crate::shard::{PeerBatch, Shard, ShardConfig, ShardId};
+use crate::store::{MemoryStore, Storage};
+use crate::time::Instant;
+
+/// Everything of one run.
+pub(super) struct World {
+    pub(super) plan: Plan,
+    pub(super) dice: Dice,
+    pub(super) now: u64,
+    pub(super) nodes: Vec<Node>,
+    pub(super) sockets: Vec<Socket>,
+    pub(super) clients: Vec<Client>,
+    /// What each client still has to do in this phase.
+    pub(super) scripts: Vec<VecDeque<usize>>,
+    pub(super) oracle: Oracle,
+    pub(super) trace: Trace,
+    pub(super) counts: Counts,
+    /// Nothing new goes wrong and nobody waits any more: everything must settle.
+    pub(super) settling: bool,
+}
+
+/// A shard with what its process keeps for it.
+pub(super) struct Node {
+    pub(super) shard: Shard,
+    pub(super) inbox: VecDeque<PeerBatch>,
+    /// Batches ever put into the inbox, and taken out.
+    pub(super) enqueued: u64,
+    pub(super) taken: u64,
+    /// Batches of a turn that is not over.
+    pub(super) leaving: VecDeque<(ShardId, PeerBatch)>,
+    /// The turn is not over: effects and outputs wait for the batches.
+    pub(super) in_turn: bool,
+    /// Sockets that moved here.
+    pub(super) arrivals: VecDeque<(usize, Bytes)>,
+    /// Sockets by connection.
+    pub(super) conns: BTreeMap<u32, usize>,
+    pub(super) store: Option<SimStore>,
+    /// Up to where the shard was told that its store is durable.
+    pub(super) told: u64,
+}
+
+impl World {
+    pub(super) fn new(plan: Plan, seed: u64, trace: bool) -> World {
+        let mut dice = Dice::new(seed);
+        let setup = plan.setup.clone();
+        let placement_seed = dice.seed();
+        let node = |id: u16| {
+            let store = (setup.store != StoreKind::Memory).then(SimStore::default);
+            let storage: Box<dyn Storage> = match &store {
+                Some(store) => Box::new(store.clone()),
+                None => Box::new(MemoryStore),
+            };
+            let config = ShardConfig {
+                id: ShardId(id),
+                shards: setup.shards,
+                placement_seed,
+                seed: dice.seed(),
+                limits: setup.limits.clone(),
+            };
+            Node::new(Shard::new(config, storage), store)
+        };
+        let nodes: Vec<Node> = (0..setup.shards).map(node).collect();
+        let stores = nodes.iter().map(|node| node.store.clone()).collect();
+        World {
+            oracle: Oracle::new(&setup, placement_seed, stores),
+            clients: plan.clients.iter().cloned().map(Client::new).collect(),
+            scripts: vec![VecDeque::new(); plan.clients.len()],
+            plan,
+            dice,
+            now: 1_000,
+            nodes,
+            sockets: Vec::new(),
+            trace: Trace::new(trace),
+            counts: Counts::default(),
+            settling: false,
+        }
+    }
+
+    pub(super) fn instant(&self) -> Instant {
+        Instant::from_millis(self.now)
+    }
+
+    /// All phases, each with its checks at the end.
+    pub(super) fn run(&mut self) {
+        for phase in 0..self.plan.setup.phases {
+            for (at, step) in self.plan.steps.iter().enumerate() {
+                if step.phase == phase {
+                    self.scripts[step.client].push_back(at);
+                }
+            }
+            self.trace.note(self.now, || format!("── phase {phase} ──"));
+            while self.scripts.iter().any(|script| !script.is_empty()) {
+                self.go_on();
+            }
+            self.settle();
+            self.check_quiet();
+        }
+        self.finale();
+    }
+
+    /// Somebody does something.
+    fn go_on(&mut self) {
+        self.counts.events += 1;
+        assert!(self.counts.events < EVENTS_MAX, "the run does not end");
+        let shards = self.nodes.len();
+        match self.dice.below(100) {
+            0..=54 => {
+                let weights = &self.plan.setup.weights;
+                let at = self.dice.weighted(weights);
+                self.turn(at);
+            }
+            55..=92 => {
+                let client = self.dice.below(self.clients.len());
+                self.client_turn(client);
+            }
+            93..=97 => self.pass_time(),
+            _ if self.plan.setup.store == StoreKind::Failing => {
+                let at = self.dice.below(shards);
+                let fails = self.dice.chance(30);
+                self.set_failing(at, fails);
+            }
+            _ => {}
+        }
+    }
+
+    fn set_failing(&mut self, at: usize, fails: bool) {
+        let Some(store) = &self.nodes[at].store else { return };
+        if store.fails() != fails {
+            store.fail(fails);
+            self.counts.store_failures += u64::from(fails);
+            self.oracle.store_fails(at, fails);
+            self.trace
+                .note(self.now, || format!("shard {at}: its store fails: {fails}"));
+        }
+    }
+
+    fn pass_time(&mut self) {
+        // When everybody waits, time may jump; else it creeps.
+        let all_wait = self
+            .clients
+            .iter()
+            .zip(&self.scripts)
+            .all(|(client, script)| script.is_empty() || client.sleeps_until > self.now);
+        let most = if all_wait { 800 } else { 60 };
+        self.now += self.dice.between(1, most) as u64;
+        self.oracle.now = self.now;
+    }
+
+    /// Faults end, and everything that is under way arrives.
+    pub(super) fn settle(&mut self) {
+        self.settling = true;
+        self.trace.note(self.now, || "── settling ──".to_owned());
+        for at in 0..self.nodes.len() {
+            self.set_failing(at, false);
+        }
+        for socket in 0..self.sockets.len() {
+            let current = self.sockets[socket]
+                .client
+                .is_some_and(|client| self.clients[client].socket == Some(socket));
+            if !current && !self.sockets[socket].cut {
+                self.sockets[socket].cut(0);
+            }
+        }
+        let mut idle = 0;
+        while idle < 2 {
+            idle += 1;
+            let first = self.dice.below(self.nodes.len());
+            for n in 0..self.nodes.len() {
+                let at = (first + n) % self.nodes.len();
+                while self.has_work(at) {
+                    self.counts.events += 1;
+                    assert!(self.counts.events < EVENTS_MAX, "the run does not settle");
+                    self.turn(at);
+                    idle = 0;
+                    if self.dice.chance(30) {
+                        break;
+                    }
+                }
+            }
+            for client in 0..self.clients.len() {
+                if self.settle_client(client) {
+                    idle = 0;
+                }
+            }
+        }
+        self.settling = false;
+    }
+
+    /// A client does what is left to do in a quiet system; false if that is nothing.
+    fn settle_client(&mut self, client: usize) -> bool {
+        let it = &mut self.clients[client];
+        it.stalled = false;
+        it.holds_back = false;
+        it.loses = 0;
+        if it.has_lost {
+            // Only another connection gets what was not acknowledged.
+            let clean = it.plan.clean;
+            self.cut(client);
+            self.connect(client, clean, 0, None, 1);
+            return true;
+        }
+        let reads = it.socket.is_some_and(|socket| {
+            let socket = &self.sockets[socket];
+            !socket.to_client.is_empty() || socket.place == Place::Gone
+        });
+        if reads {
+            self.client_reads(client);
+        }
+        let it = &mut self.clients[client];
+        let acknowledges = it.owes_acknowledgements();
+        it.acknowledge(usize::MAX);
+        self.client_writes(client);
+        reads || acknowledges
+    }
+
+    /// Everybody comes back, gets what is theirs, and leaves for good: nothing may be left.
+    fn finale(&mut self) {
+        for client in 0..self.clients.len() {
+            let persistent = self.oracle.has_session(&self.clients[client].plan.id);
+            if persistent && self.clients[client].link == Link::Down {
+                self.connect(client, false, 0, None, 1);
+            }
+        }
+        self.settle();
+        self.check_quiet();
+        self.oracle.check_complete(&self.stats());
+        self.check_retained();
+        for client in 0..self.clients.len() {
+            self.connect(client, true, 0, None, 1);
+        }
+        self.settle();
+        for client in 0..self.clients.len() {
+            self.clients[client].disconnect();
+            self.client_writes(client);
+        }
+        self.settle();
+        self.check_quiet();
+        let stats = self.stats();
+        let left = (stats.sessions, stats.subscriptions, stats.queued, stats.inflight);
+        assert_eq!(left, (0, 0, 0, 0), "something of a session is left");
+        assert!(self.nodes[0].shard.routes().is_empty(), "routes are left");
+        self.counts.milliseconds += self.now - 1_000;
+    }
+
+    /// A client that nobody knows asks for everything that is retained.
+    fn check_retained(&mut self) {
+        let mut witness = self.plan.clients[0].clone();
+        witness.id = "witness".to_owned();
+        witness.clean = true;
+        self.clients.push(Client::new(witness));
+        self.scripts.push(VecDeque::new());
+        let client = self.clients.len() - 1;
+        self.connect(client, true, 0, None, 1);
+        self.settle();
+        self.clients[client].subscribe(&[("#", 2), ("$data/#", 2)]);
+        self.client_writes(client);
+        self.settle();
+        self.check_quiet();
+        let stats = self.stats();
+        self.oracle.check_retained("witness", &stats);
+    }
+
+    fn check_quiet(&mut self) {
+        for node in &self.nodes {
+            assert!(
+                node.shard.is_quiet() && node.shard.is_flushed(),
+                "something is still under way"
+            );
+            assert_eq!(node.shard.routes(), self.nodes[0].shard.routes(), "the replicas differ");
+            node.shard.check_invariants();
+        }
+        let stats = self.stats();
+        self.oracle.check_quiet(&self.nodes[0].shard.routes(), &stats);
+        self.counts.drops = stats.dropped;
+    }
+
+    fn stats(&self) -> crate::stats::Stats {
+        let mut sum = crate::stats::Stats::default();
+        for node in &self.nodes {
+            sum += &node.shard.stats();
+        }
+        sum
+    }
+
+    /// What a client does next, by its script.
+    pub(super) fn next_action(&self, client: usize) -> Option<&Action> {
+        self.scripts[client].front().map(|at| &self.plan.steps[*at].action)
+    }
+}
+
+impl Node {
+    fn new(shard: Shard, store: Option<SimStore>) -> Node {
+        Node {
+            shard,
+            inbox: VecDeque::new(),
+            enqueued: 0,
+            taken: 0,
+            leaving: VecDeque::new(),
+            in_turn: false,
+            arrivals: VecDeque::new(),
+            conns: BTreeMap::new(),
+            store,
+            told: 0,
+        }
+    }
+}
+
+/// A run of the longest plan takes a tenth of this.
+const EVENTS_MAX: u64 = 400_000;
