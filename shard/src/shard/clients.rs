@@ -159,7 +159,8 @@ impl Clients {
             // For a session without connection only QoS 1 and 2 are stored [MQTT-3.1.2-5].
             let Some(conn) = session.conn else { return Ok(Lsn(0)) };
             let connection = &mut self.connections[conn.index()];
-            if !to.hold && session.outbound.qos0_may_overtake() && !connection.awaits_connack() {
+            let nothing_ahead = session.outbound.qos0_may_overtake() && connection.gated_messages == 0;
+            if !to.hold && nothing_ahead && !connection.awaits_connack() {
                 if connection.output.len() >= self.limits.output_bytes_max {
                     self.stats.drop_message(DropReason::OutputFull);
                 } else {
@@ -174,8 +175,11 @@ impl Clients {
             let connection = &self.connections[conn.index()];
             !connection.awaits_connack() && connection.output.len() < self.limits.output_bytes_max
         });
-        let direct =
-            ready && !to.hold && session.outbound.queued() == 0 && session.outbound.has_room(self.limits.inflight_max);
+        let direct = ready
+            && !to.hold
+            && qos > QoS::AtMostOnce
+            && session.outbound.queued() == 0
+            && session.outbound.has_room(self.limits.inflight_max);
         if !direct && !self.make_room(to.session, out.size()) {
             return Ok(Lsn(0));
         }
@@ -285,22 +289,22 @@ impl Clients {
         let message = out.is_none().then(|| SharedMessage::clone(&queued.message));
         let id = session.outbound.send(queued);
         self.stats.inflight += 1;
+        let mut gate = Gate::default();
         if qos == QoS::ExactlyOnce && !self.volatile && !session.clean {
             let bound = Record::Bound {
                 client_id: &session.client_id,
                 message_id,
                 packet_id: id,
             };
-            let lsn = self.store.append(bound)?;
-            if lsn > self.store.durable() || !connection.gated.is_empty() {
-                let gate = Gate { lsn, token: 0 };
-                connection.gated.push_back(Gated {
-                    gate,
-                    packet: GatedPacket::Publish(id),
-                });
-                self.gated.insert(conn);
-                return Ok(());
-            }
+            gate.lsn = self.store.append(bound)?;
+        }
+        // Messages leave in the order of their identifiers, in which they are sent again [MQTT-4.6.0-1].
+        if gate.lsn > self.store.durable() || connection.gated_messages > 0 {
+            let packet = GatedPacket::Publish(id);
+            connection.gated.push_back(Gated { gate, packet });
+            connection.gated_messages += 1;
+            self.gated.insert(conn);
+            return Ok(());
         }
         match (out, message) {
             (Some(out), _) => out.append(&mut connection.output, &mut self.spare, qos, Some(id)),
@@ -336,6 +340,10 @@ impl Clients {
                 break;
             }
             if front.qos == QoS::AtMostOnce {
+                if connection.gated_messages > 0 {
+                    // They are older: release() goes on here.
+                    break;
+                }
                 let queued = session.outbound.pop().expect("front() was there");
                 self.stats.queued -= 1;
                 let flags = SendFlags {
@@ -472,8 +480,13 @@ impl Clients {
                     mark_dirty(connection, conn, &mut self.dirty);
                 }
                 GatedPacket::Publish(id) => {
+                    connection.gated_messages -= 1;
+                    let all_left = connection.gated_messages == 0;
                     let Some(index) = index else { continue };
                     self.send_gated(index, conn, id);
+                    if all_left {
+                        self.pump(index);
+                    }
                 }
             }
         }
@@ -485,14 +498,19 @@ impl Clients {
             return;
         };
         let Some(message) = &sent.message else { return };
+        let qos = if sent.state == SentState::PubAck {
+            QoS::AtLeastOnce
+        } else {
+            QoS::ExactlyOnce
+        };
         let flags = SendFlags {
             dup: false,
-            qos: QoS::ExactlyOnce,
+            qos,
             retain: sent.retain,
             packet_id: Some(id),
         };
         append_message(&mut connection.output, &mut self.spare, message, flags);
-        self.stats.count_sent(QoS::ExactlyOnce);
+        self.stats.count_sent(qos);
         mark_dirty(connection, conn, &mut self.dirty);
     }
 

@@ -28,7 +28,8 @@ pub(super) enum Phase {
 
 /// A connection of this shard.
 ///
-/// Invariants: `gated` holds only packets that must wait, in the order they leave; `tail` is shorter than the first packet in it.
+/// Invariants: `gated` holds only packets that must wait, in the order they leave, and `gated_messages` of them are
+/// [`GatedPacket::Publish`]; `tail` is shorter than the first packet in it.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) phase: Phase,
@@ -51,6 +52,8 @@ pub(super) struct Connection {
     pub(super) sated: bool,
     /// Packets that wait until the store has what they promise.
     pub(super) gated: VecDeque<Gated>,
+    /// How many of those are messages: no later message leaves before them.
+    pub(super) gated_messages: u32,
     /// When something was last received; or, of a held-back publisher, when it was let go.
     pub(super) last_received: Instant,
     /// Silence granted: 1.5 times the Keep Alive. Zero: any.
@@ -84,7 +87,7 @@ pub(super) enum GatedPacket {
     ConnAck(bool),
     /// An encoded acknowledgement.
     Bytes(SmallVec<[u8; 8]>),
-    /// The QoS 2 message with this identifier.
+    /// The message with this identifier: of QoS 2, or of QoS 1 behind one of QoS 2.
     Publish(PacketId),
 }
 
@@ -101,6 +104,7 @@ impl Connection {
             answer_bytes: 0,
             sated: false,
             gated: VecDeque::new(),
+            gated_messages: 0,
             last_received: now,
             silence_max: Duration::ZERO,
             keep_alive: 0,

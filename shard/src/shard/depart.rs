@@ -20,6 +20,7 @@ impl Shard {
         }
         connection.tail = Vec::new();
         connection.gated.clear();
+        connection.gated_messages = 0;
         self.clients.gated.remove(&conn);
         self.count_close(&reason);
         let client = match phase {

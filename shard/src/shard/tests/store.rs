@@ -168,3 +168,22 @@ fn every_change_of_a_persistent_session_is_recorded() {
     ];
     assert_eq!(records[records.len() - expected.len()..], expected);
 }
+
+/// [MQTT-4.6.0-1]: a QoS 2 message that waits for its identifier's record is overtaken by nothing that came later, so what
+/// is sent again later is in the order of the first sending, and no retained value follows a newer live one.
+#[test]
+fn nothing_overtakes_a_message_that_waits_for_its_record() {
+    for shards in [1, 2] {
+        let mut cluster = Cluster::with_slow_stores(shards);
+        let (subscriber, publisher) = pair(&mut cluster, shards);
+        cluster.send(publisher, &publish_bytes("t", b"two", 2, false, 7));
+        cluster.send(publisher, &ack_bytes(PUBREL, 7));
+        cluster.send(publisher, &publish_bytes("t", b"one", 1, false, 8));
+        cluster.send(publisher, &publish_bytes("t", b"none", 0, false, 0));
+        cluster.settle();
+        assert!(cluster.take(subscriber).is_empty());
+        cluster.make_durable();
+        cluster.settle();
+        assert_eq!(cluster.take_texts(subscriber), ["t=two", "t=one", "t=none"]);
+    }
+}
