@@ -222,22 +222,27 @@ impl Shard {
             }
             self.queue_retained(key, message, granted);
         }
-        let still_pending: Vec<Arc<[Arc<str>]>> = self.pending_filters(key);
+        self.clients.session(key.index).held = held;
+        self.clients.remove_pending_subscribe(key);
+        self.release_settled(key);
+        self.clients.pump(key.index);
+    }
+
+    /// Held messages that no SUBSCRIBE waits for any more take their places in the queue, in their order.
+    pub(super) fn release_settled(&mut self, key: SessionKey) {
+        let mut held = std::mem::take(&mut self.clients.session(key.index).held);
+        let still_pending = self.pending_filters(key);
         held.retain(|held| {
             let topic = held.message.topic();
-            let waits = still_pending.iter().any(|filters| {
-                filters
-                    .iter()
-                    .any(|filter| TopicFilter::from_checked(filter).matches(topic))
-            });
+            let waits = still_pending
+                .iter()
+                .any(|filter| TopicFilter::from_checked(filter).matches(topic));
             if !waits {
                 self.release_held(key.index, held);
             }
             waits
         });
         self.clients.session(key.index).held = held;
-        self.clients.remove_pending_subscribe(key);
-        self.clients.pump(key.index);
     }
 
     fn queue_retained(&mut self, key: SessionKey, message: SharedMessage, granted: QoS) {
@@ -286,17 +291,29 @@ impl Shard {
         });
     }
 
-    /// The filters of this session's other SUBSCRIBE packets that still wait.
-    fn pending_filters(&mut self, key: SessionKey) -> Vec<Arc<[Arc<str>]>> {
+    /// The filters of this session's SUBSCRIBE packets that still wait, without those that were unsubscribed from.
+    fn pending_filters(&mut self, key: SessionKey) -> Vec<Arc<str>> {
         if self.clients.session(key.index).pending_subscribes == 0 {
             return Vec::new();
         }
-        let of_session = self
+        let mut filters = Vec::new();
+        for pending in self
             .subscribing
             .pending
             .values()
-            .filter(|pending| pending.session == key);
-        of_session.map(|pending| Arc::clone(&pending.filters)).collect()
+            .filter(|pending| pending.session == key)
+        {
+            let stands = |(at, _): &(usize, &Arc<str>)| !pending.withdrawn.contains(at);
+            filters.extend(
+                pending
+                    .filters
+                    .iter()
+                    .enumerate()
+                    .filter(stands)
+                    .map(|(_, filter)| Arc::clone(filter)),
+            );
+        }
+        filters
     }
 }
 

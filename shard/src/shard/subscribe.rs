@@ -363,6 +363,11 @@ impl Shard {
             self.withdraw_pending(index, subscription);
             self.remove_subscription(now, index, key, false, false);
         }
+        if !self.clients.sessions[index as usize].held.is_empty() {
+            // What waited for a filter that is gone must not be overtaken by what comes through others.
+            self.release_settled(self.clients.key(index));
+            self.clients.pump(index);
+        }
         self.clients
             .answer(conn, Gate { lsn, token: 0 }, &Packet::UnsubAck(unsubscribe.packet_id));
         Ok(())

@@ -147,3 +147,26 @@ fn live_delivery_has_retain_0_and_dup_0() {
         "{seen:?}"
     );
 }
+
+/// [MQTT-4.6.0-6]: a message was held for a filter that is unsubscribed from meanwhile; what comes after it through
+/// another filter does not overtake it.
+#[test]
+fn nothing_overtakes_a_message_that_was_held_for_a_dropped_filter() {
+    let mut cluster = Cluster::new(2);
+    let id = cluster.client_id_on(1, "sub");
+    let subscriber = cluster.connect(&id, true);
+    let id = cluster.client_id_on(1, "pub");
+    let publisher = cluster.connect(&id, true);
+    cluster.send(subscriber, &subscribe_bytes(1, &[("t", 1)]));
+    cluster.settle();
+    cluster.take(subscriber);
+    // Not confirmed by the other shard, so messages for it are held.
+    cluster.send(subscriber, &subscribe_bytes(2, &[("#", 1)]));
+    cluster.send(publisher, &publish_bytes("t", b"1", 1, false, 1));
+    assert!(cluster.take_texts(subscriber).is_empty());
+    cluster.send(subscriber, &unsubscribe_bytes(3, &["#"]));
+    cluster.send(publisher, &publish_bytes("t", b"2", 1, false, 2));
+    cluster.settle();
+    assert_eq!(cluster.take_texts(subscriber), ["t=1", "t=2"]);
+    cluster.check_quiet();
+}
