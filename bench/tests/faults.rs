@@ -226,3 +226,26 @@ fn a_broker_that_is_not_there_is_no_run() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+#[test]
+fn sub_follows_publishers_of_another_process() {
+    let floor = Floor::start("fan", &[]);
+    let mut publishers = Command::new(BENCH)
+        .args("pub -c 4 -i 1 -I 5 -q 1 -t bench/%i --quiet".split(' '))
+        .args(["-p", &floor.port])
+        .spawn()
+        .expect("the tool runs");
+    // Nobody to wait for: messages flow until the subscriber has seen some.
+    let output = floor.run("sub -c 2 -i 1 -q 1 -t bench/# --duration 2s");
+    publishers.kill().expect("publishers run until they are stopped");
+    let _ = publishers.wait();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("the report is JSON");
+    let verdict = &report["verdict"];
+    assert_eq!(output.status.code(), Some(0), "{verdict}");
+    assert!(verdict["delivered"].as_u64() > Some(0), "{verdict}");
+    assert_eq!(
+        (&verdict["lost"], &verdict["foreign"]),
+        (&0.into(), &0.into()),
+        "{verdict}"
+    );
+}

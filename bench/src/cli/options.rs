@@ -52,9 +52,9 @@ pub(crate) struct BrokerOptions {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Time")]
 pub(crate) struct TimeOptions {
-    /// Before anything is measured: 2, 2s, 500ms, 1m
-    #[arg(long, default_value = "2s", value_parser = duration)]
-    pub(crate) warmup: Duration,
+    /// Before anything is measured: 2, 2s, 500ms, 1m [default: 2s; none in conn, sub and pub]
+    #[arg(long, value_parser = duration)]
+    pub(crate) warmup: Option<Duration>,
     /// What is measured [default: 10s; idle and suite 30s or less; conn, sub and pub until stopped]
     #[arg(long, value_parser = duration)]
     pub(crate) duration: Option<Duration>,

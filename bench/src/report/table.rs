@@ -15,7 +15,7 @@ pub(crate) fn render(report: &Report) -> String {
 
 fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     heading(report, out)?;
-    if report.ingress.messages + report.egress.messages > 0 {
+    if report.ingress.messages > 0 || report.setup.publishers > 0 {
         flow(
             out,
             if report.basis == "cycle" { "cycles" } else { "ingress" },
@@ -26,7 +26,8 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         flow(out, "egress", &report.egress)?;
     }
     if let Some(latency) = &report.latency {
-        times(out, "latency", latency)?;
+        let is_closed_loop = report.setup.rate.is_none() && report.setup.publishers > 0;
+        times(out, "latency", latency, is_closed_loop)?;
     }
     if let Some(lag) = &report.send_lag {
         writeln!(
@@ -51,10 +52,13 @@ fn heading(report: &Report, out: &mut String) -> std::fmt::Result {
             grouped(setup.publishers as u64),
             grouped(setup.subscribers as u64)
         )?;
-        write!(out, " · QoS {} · {} B", setup.qos, setup.size_bytes)?;
+        write!(out, " · QoS {}", setup.qos)?;
+        if setup.size_bytes > 0 {
+            write!(out, " · {} B", setup.size_bytes)?;
+        }
         match setup.rate {
             Some(rate) => write!(out, " · open loop, {}/s", short(rate))?,
-            None if setup.window > 0 => write!(out, " · {} in flight each", setup.window)?,
+            None if setup.window > 0 && setup.publishers > 0 => write!(out, " · {} in flight each", setup.window)?,
             None => {}
         }
     }
@@ -85,7 +89,7 @@ fn flow(out: &mut String, name: &str, flow: &Flow) -> std::fmt::Result {
     writeln!(out)
 }
 
-fn times(out: &mut String, name: &str, latency: &Latency) -> std::fmt::Result {
+fn times(out: &mut String, name: &str, latency: &Latency, is_closed_loop: bool) -> std::fmt::Result {
     write!(
         out,
         "  {name:<12} p50 {}  p90 {}  p99 {}  p99.9 {}  p99.99 {}  max {}",
@@ -96,7 +100,7 @@ fn times(out: &mut String, name: &str, latency: &Latency) -> std::fmt::Result {
         duration_us(latency.p99_99_us),
         duration_us(latency.max_us)
     )?;
-    if latency.one_in > 1 {
+    if is_closed_loop {
         write!(out, "  (one in {}, closed loop: queueing included)", latency.one_in)?;
     }
     writeln!(out)

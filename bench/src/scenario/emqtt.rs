@@ -9,8 +9,8 @@ use super::run::{Common, ScenarioError, load};
 use super::state::idle;
 use super::topic::{check, expand};
 use crate::cli::options::payload_size;
-use crate::load::plan::{Expects, Load, Pace, Plan, SubscriberPlan};
-use crate::report::Basis;
+use crate::load::plan::{Expects, Load, Pace, SubscriberPlan};
+use crate::report::{Basis, make};
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
@@ -114,31 +114,20 @@ pub(crate) fn emqtt(verb: Emqtt) -> Result<bool, ScenarioError> {
     }
 }
 
-/// With emqtt-bench's pace of connecting.
+/// With emqtt-bench's pace of connecting, and no warm-up.
 fn paced(common: &Common) -> Common {
     let mut common = common.clone();
     common.broker.interval.get_or_insert(INTERVAL_MS);
+    common.time.warmup.get_or_insert(std::time::Duration::ZERO);
     common
 }
 
-fn plan(common: &Common, load: Load) -> Result<Plan, ScenarioError> {
-    let mut plan = paced(common).plan(load, FOREVER_S)?;
-    plan.timing.warmup = if common.time.duration.is_some() {
-        plan.timing.warmup
-    } else {
-        std::time::Duration::ZERO
-    };
-    Ok(plan)
-}
-
 fn subscribe(args: &SubArgs) -> Result<bool, ScenarioError> {
-    let mut plan = plan(
-        &args.common,
-        Load {
-            ahead: 0,
-            ..load(args.qos, 16)
-        },
-    )?;
+    let load = Load {
+        ahead: 0,
+        ..load(args.qos, 16)
+    };
+    let mut plan = paced(&args.common).plan(load, FOREVER_S)?;
     let broker = &args.common.broker;
     plan.subscribers = (0..args.clients.count)
         .map(|at| {
@@ -155,7 +144,12 @@ fn subscribe(args: &SubArgs) -> Result<bool, ScenarioError> {
     let subject = args
         .common
         .subject("sub", format!("sub-qos{}", args.qos), Basis::Delivery);
-    args.common.run_and_emit(&subject, &plan)
+    let outcome = args.common.run(&subject.case, &plan)?;
+    let mut report = make(&subject, &plan, &outcome);
+    // Payloads are other processes', of whatever size.
+    report.setup.size_bytes = 0;
+    report.egress.mib_per_second = 0.0;
+    args.common.emit(&report)
 }
 
 fn publish(args: &PubArgs) -> Result<bool, ScenarioError> {
@@ -172,7 +166,7 @@ fn publish(args: &PubArgs) -> Result<bool, ScenarioError> {
         limit: (args.limit > 0).then(|| args.limit.div_ceil(count as u64)),
         ..load(args.qos, args.size)
     };
-    let mut plan = plan(&args.common, load)?;
+    let mut plan = paced(&args.common).plan(load, FOREVER_S)?;
     let broker = &args.common.broker;
     plan.publishers = (0..count)
         .map(|at| {

@@ -68,7 +68,7 @@ impl Common {
         let warmup = if load.limit.is_some() {
             std::time::Duration::ZERO
         } else {
-            self.time.warmup
+            self.time.warmup.unwrap_or(WARMUP)
         };
         Ok(Plan {
             broker: self.broker.broker()?,
@@ -155,6 +155,9 @@ impl Common {
         Ok(report.is_good())
     }
 }
+
+/// Enough for a broker to reach its steady state, and for sockets to fill.
+const WARMUP: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// A closed loop of `size`-byte messages, which scenarios then adjust.
 pub(crate) fn load(qos: u8, size: usize) -> Load {

@@ -55,8 +55,9 @@ pub(crate) struct TrafficArgs {
     #[arg(short = 'F', long, alias = "inflight", value_parser = clap::value_parser!(u32).range(1..=65_535))]
     window: Option<u32>,
     /// Messages that a publisher may be ahead of its subscribers, so that a broker is measured and not its drops; 0 is no limit
-    #[arg(long, default_value_t = 1000)]
-    ahead: u64,
+    /// [default: 40,000 deliveries over all publishers, at most 1000 messages each]
+    #[arg(long)]
+    ahead: Option<u64>,
     /// Open loop: messages per second over all publishers
     #[arg(long, alias = "rps")]
     rate: Option<f64>,
@@ -172,6 +173,10 @@ pub(crate) fn traffic(verb: Traffic) -> Result<bool, ScenarioError> {
     run(&args, &defaults, clients)
 }
 
+/// Deliveries under way over all publishers, where the command line is silent: tens of milliseconds of a fast broker's
+/// work, and no more than its peers' queues hold.
+const DELIVERIES_AHEAD: u64 = 40_000;
+
 /// How many clients, and where they publish.
 pub(crate) struct Sizes<'a> {
     pub(crate) subscribers: usize,
@@ -211,6 +216,10 @@ fn run(args: &TrafficArgs, defaults: &Defaults, clients: fn(&Sizes<'_>, &mut Pla
         },
         &mut plan,
     );
+    if args.ahead.is_none() {
+        let deliveries: u64 = plan.deliveries().iter().map(|&fan| u64::from(fan)).sum();
+        plan.load.ahead = (DELIVERIES_AHEAD / deliveries.max(1)).clamp(10, 1000);
+    }
     let rate = load_rate(&load).map_or(String::new(), |rate| format!("-{rate}"));
     let subject = args.common.subject(
         defaults.name,
@@ -239,7 +248,7 @@ impl TrafficArgs {
                 .filter(|&rate| rate > 0.0)
                 .map_or(Pace::Saturate, Pace::PerSecond),
             window: self.window.unwrap_or(defaults.window),
-            ahead: self.ahead,
+            ahead: self.ahead.unwrap_or(0),
             limit: self.limit.map(|limit| limit.div_ceil(publishers as u64)),
             ..load(qos, self.size)
         }
