@@ -15,7 +15,7 @@ use ringmq_shard::shard::{PeerBatch, ShardId};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::logging::LogLimiter;
 use crate::runtime::clock::Clock;
@@ -107,12 +107,16 @@ impl Listener {
                 return;
             }
             match self.sockets.iter().try_for_each(|socket| dealer.accept_waiting(socket)) {
-                Ok(()) => backoff.reset(),
+                Ok(()) => {
+                    if backoff.reset() {
+                        info!("accepting connections again");
+                    }
+                }
                 Err(error) => {
-                    let pause = backoff.begin();
-                    if dealer.log.allows("accept", self.clock.now().instant()) {
+                    backoff.begin();
+                    if backoff.is_worth_a_line() {
                         let open = self.open.load(Ordering::Relaxed);
-                        warn!(%error, open, "no new connections for {} ms", pause.as_millis());
+                        warn!(%error, open, "no new connections for now");
                     }
                 }
             }
@@ -200,15 +204,22 @@ fn is_peers_fault(error: &io::Error) -> bool {
 struct Backoff {
     /// The last pause; zero if the last attempt succeeded.
     last: Duration,
+    /// Pauses since the last success.
+    pauses: u32,
     /// A pause was begun and not yet taken.
     due: bool,
 }
 
 impl Backoff {
-    fn begin(&mut self) -> Duration {
+    fn begin(&mut self) {
         self.last = (self.last * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
+        self.pauses += 1;
         self.due = true;
-        self.last
+    }
+
+    /// The first pause, and then one in [`PAUSES_PER_LINE`].
+    fn is_worth_a_line(&self) -> bool {
+        self.pauses % PAUSES_PER_LINE == 1
     }
 
     /// The pause to take now, once.
@@ -216,8 +227,9 @@ impl Backoff {
         std::mem::take(&mut self.due).then_some(self.last)
     }
 
-    fn reset(&mut self) {
-        self.last = Duration::ZERO;
+    /// An attempt succeeded. True if the one before had not.
+    fn reset(&mut self) -> bool {
+        std::mem::take(self).pauses > 0
     }
 }
 
@@ -230,6 +242,8 @@ const ACCEPTS_MAX: usize = 256;
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// Longest pause: how long clients wait after descriptors are free again.
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// Log lines of an exhausted listener are ten seconds apart.
+const PAUSES_PER_LINE: u32 = 20;
 
 #[cfg(test)]
 mod tests {
@@ -239,12 +253,28 @@ mod tests {
     fn pauses_grow_to_a_bound_and_begin_anew_after_success() {
         let mut backoff = Backoff::default();
         assert_eq!(backoff.pause(), None);
-        let pauses: Vec<_> = (0..6).map(|_| backoff.begin().as_millis()).collect();
+        let pause = |backoff: &mut Backoff| {
+            backoff.begin();
+            let pause = backoff.pause();
+            assert_eq!(backoff.pause(), None, "a pause is taken once");
+            pause.map(|pause| pause.as_millis()).unwrap_or_default()
+        };
+        let pauses: Vec<_> = (0..6).map(|_| pause(&mut backoff)).collect();
         assert_eq!(pauses, [50, 100, 200, 400, 500, 500]);
-        assert_eq!(backoff.pause(), Some(BACKOFF_MAX));
-        assert_eq!(backoff.pause(), None, "a pause is taken once");
-        backoff.reset();
-        assert_eq!(backoff.begin(), BACKOFF_MIN);
+        assert!(backoff.reset());
+        assert!(!backoff.reset());
+        assert_eq!(pause(&mut backoff), 50);
+    }
+
+    #[test]
+    fn an_exhausted_listener_says_so_first_and_then_now_and_then() {
+        let mut backoff = Backoff::default();
+        let mut worth_a_line = || {
+            backoff.begin();
+            backoff.is_worth_a_line()
+        };
+        assert!(worth_a_line());
+        assert_eq!((0..40).filter(|_| worth_a_line()).count(), 2);
     }
 
     #[test]

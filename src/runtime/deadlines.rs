@@ -18,13 +18,13 @@ pub(crate) struct Deadline {
 /// What a deadline is about.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum DeadlineKind {
-    /// The close sequence must have ended.
+    /// A step of the close sequence must have ended.
     Close,
     /// The output must have moved.
     Write,
 }
 
-/// At most two deadlines per connection, ordered by time.
+/// At most three deadlines per connection, ordered by time.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     heap: BinaryHeap<Reverse<Deadline>>,

@@ -232,7 +232,7 @@ impl Executor {
             }
             Effect::Close { conn, client, reason } => {
                 self.log_close(conn, client.as_ref(), reason, now);
-                let at = self.stopping.unwrap_or(now + CLOSE_TIMEOUT);
+                let at = self.stopping.unwrap_or(now + FLUSH_TIMEOUT);
                 self.sockets.close(&mut self.shard, now, conn, at);
             }
             Effect::Move { conn, home, received } => self.move_to(conn, home, received),
@@ -339,7 +339,7 @@ const REAP_INTERVAL: Duration = Duration::from_micros(100);
 const INBOX_BATCHES_MAX: usize = 256;
 /// How often one turn writes what its own writes made.
 const FLUSH_ROUNDS_MAX: usize = 4;
-/// For a closing connection to take what waits for it and to end its side.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// For a connection that the shard closed to take what waits for it.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// After the start of an interval the sums are made, when all shards have reported.
 const REPORT_DELAY_MS: u64 = 50;

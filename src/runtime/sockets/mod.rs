@@ -3,9 +3,12 @@
 //! Reads go into one scratch buffer that all connections share. A connection that had data is *hot*: the next turns
 //! read it again without asking the ring first, because a registration costs more than a read that finds nothing.
 //! After [`HOT_TURNS_MAX`] turns without data, or when the shard has nothing else to do, the ring is asked to say
-//! when there is something.
+//! when there is something. Here: the table and reading; [`write`] and [`close`] have the rest.
 
-use std::io::{self, IoSlice};
+mod close;
+mod write;
+
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,10 +16,10 @@ use std::time::Duration;
 
 use ringmq_shard::shard::{ConnId, Event, Shard};
 use ringmq_shard::time::Instant;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::connection::{Connection, Phase, Reading};
-use super::deadlines::{DeadlineKind, Deadlines};
+use super::deadlines::Deadlines;
 use super::ready::{Direction, Fired, ReadyList};
 use crate::error::MqttError;
 use crate::logging::LogLimiter;
@@ -284,177 +287,6 @@ impl Sockets {
         self.counters.polls += 1;
         connection.arm_read(conn, &self.ready);
     }
-
-    /// Writes what waits for the connection, as far as its socket has room.
-    pub(crate) fn write(&mut self, shard: &mut Shard, now: Instant, conn: ConnId) {
-        for _ in 0..WRITES_MAX {
-            let Some(connection) = self.get_mut(conn).filter(|connection| !connection.write_blocked) else {
-                return;
-            };
-            let output = shard.output(conn);
-            if output.is_empty() {
-                if connection.phase == Phase::Flushing {
-                    self.drain(shard, now, conn);
-                }
-                return;
-            }
-            let waiting = output.len();
-            let (offered, written) = match output.segment_count() {
-                1 => (waiting, connection.transport().write(output.first_chunk())),
-                _ => {
-                    let mut chunks = [IoSlice::new(&[]); CHUNKS_MAX];
-                    let filled = output.chunks(&mut chunks);
-                    let offered = chunks[..filled].iter().map(|chunk| chunk.len()).sum();
-                    (offered, connection.transport().write_vectored(&chunks[..filled]))
-                }
-            };
-            let (blocked, moved) = match written {
-                Ok(bytes) => (bytes < offered, bytes),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (true, 0),
-                Err(source) => {
-                    return self.end(
-                        shard,
-                        now,
-                        conn,
-                        Some(MqttError::Io {
-                            operation: "write",
-                            source,
-                        }),
-                    );
-                }
-            };
-            if moved > 0 {
-                shard.written(now, conn, moved);
-            }
-            self.counters.writes += 1;
-            if blocked {
-                return self.arm_write(now, conn);
-            }
-            if moved == waiting
-                && self
-                    .get_mut(conn)
-                    .is_some_and(|connection| connection.phase == Phase::Open)
-            {
-                // What `written` appended makes the connection dirty again; the others come first.
-                return;
-            }
-        }
-        // A socket that takes megabytes at once has had its share of this turn: it goes on when the ring says so.
-        if !shard.output(conn).is_empty() {
-            self.arm_write(now, conn);
-        }
-    }
-
-    fn arm_write(&mut self, now: Instant, conn: ConnId) {
-        let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
-            return;
-        };
-        self.counters.polls += 1;
-        connection.progress_at = now;
-        if !connection.write_watched {
-            connection.write_watched = true;
-            self.deadlines.add(
-                now + self.write_timeout,
-                DeadlineKind::Write,
-                conn,
-                connection.generation,
-            );
-        }
-        connection.arm_write(conn, &self.ready);
-    }
-
-    /// The shard closed the connection: what waits is written, then the client's side is drained, until `at`.
-    pub(crate) fn close(&mut self, shard: &mut Shard, now: Instant, conn: ConnId, at: Instant) {
-        let Some(connection) = self.get_mut(conn) else {
-            return;
-        };
-        let generation = connection.generation;
-        connection.phase = Phase::Flushing;
-        // An armed registration is taken back: it would fire for bytes that nobody wants.
-        connection.disarm(Direction::Read);
-        connection.reading = Reading::Held;
-        self.deadlines.add(at, DeadlineKind::Close, conn, generation);
-        if shard.output(conn).is_empty() {
-            self.drain(shard, now, conn);
-        }
-    }
-
-    fn drain(&mut self, shard: &mut Shard, now: Instant, conn: ConnId) {
-        let Some(connection) = self.get_mut(conn) else {
-            return;
-        };
-        if connection.transport().finish_writing().is_err() {
-            return self.finish(shard, now, conn);
-        }
-        connection.phase = Phase::Draining;
-        connection.reading = Reading::Hot { quiet_turns: 0 };
-        let generation = connection.generation;
-        self.hot.push((conn, generation));
-    }
-
-    /// The socket ended, with an error or without.
-    fn end(&mut self, shard: &mut Shard, now: Instant, conn: ConnId, error: Option<MqttError>) {
-        let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
-            return;
-        };
-        if connection.phase == Phase::Open {
-            let client = connection.client.as_deref().unwrap_or_default();
-            let peer = connection.peer;
-            match error {
-                None => debug!(client, %peer, reason = "end_of_stream", "connection closed"),
-                Some(error) if !error.is_abnormal() => {
-                    debug!(client, %peer, reason = error.label(), "connection closed: {error}");
-                }
-                Some(error) => {
-                    if self.log.allows(error.label(), now) {
-                        info!(client, %peer, reason = error.label(), "connection closed: {error}");
-                    }
-                }
-            }
-        }
-        self.finish(shard, now, conn);
-    }
-
-    fn finish(&mut self, shard: &mut Shard, now: Instant, conn: ConnId) {
-        let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::take) else {
-            return;
-        };
-        connection.transport().shut_down();
-        drop(connection);
-        self.count -= 1;
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        shard.handle(now, Event::Closed { conn });
-    }
-
-    /// Ends what took too long.
-    pub(crate) fn expire(&mut self, shard: &mut Shard, now: Instant) {
-        self.log.summarise(now);
-        while let Some(deadline) = self.deadlines.pop_due(now) {
-            let (conn, timeout) = (ConnId(deadline.conn), self.write_timeout);
-            let Some(connection) = self.get_mut(conn).filter(|it| it.generation == deadline.generation) else {
-                continue;
-            };
-            match deadline.kind {
-                DeadlineKind::Close => self.finish(shard, now, conn),
-                DeadlineKind::Write if !connection.write_blocked => connection.write_watched = false,
-                DeadlineKind::Write if connection.progress_at + timeout > now => {
-                    let at = connection.progress_at + timeout;
-                    self.deadlines.add(at, DeadlineKind::Write, conn, deadline.generation);
-                }
-                DeadlineKind::Write => {
-                    self.counters.write_timeouts += 1;
-                    self.end(
-                        shard,
-                        now,
-                        conn,
-                        Some(MqttError::WriteTimeout {
-                            seconds: timeout.as_secs(),
-                        }),
-                    );
-                }
-            }
-        }
-    }
 }
 
 /// A socket that comes to a shard.
@@ -478,9 +310,5 @@ pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<I
 const SCRATCH_BYTES: usize = 64 * 1024;
 /// Turns without data after which a connection waits for the ring.
 const HOT_TURNS_MAX: u8 = 3;
-/// Pieces of output in one write.
-const CHUNKS_MAX: usize = 64;
-/// Writes to one connection in one turn.
-const WRITES_MAX: usize = 4;
 /// Bytes that a closing connection may still send before it is cut off.
 const DRAIN_BYTES_MAX: u32 = 1024 * 1024;

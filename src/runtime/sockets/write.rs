@@ -1,0 +1,96 @@
+//! Output to sockets: one write per connection and turn while there is room, and the ring's word when there is again.
+
+use std::io::{self, IoSlice};
+
+use ringmq_shard::shard::{ConnId, Shard};
+use ringmq_shard::time::Instant;
+
+use super::super::connection::Phase;
+use super::super::deadlines::DeadlineKind;
+use super::Sockets;
+use crate::error::MqttError;
+
+impl Sockets {
+    /// Writes what waits for the connection, as far as its socket has room.
+    pub(crate) fn write(&mut self, shard: &mut Shard, now: Instant, conn: ConnId) {
+        for _ in 0..WRITES_MAX {
+            let Some(connection) = self.get_mut(conn).filter(|connection| !connection.write_blocked) else {
+                return;
+            };
+            let output = shard.output(conn);
+            if output.is_empty() {
+                if connection.phase == Phase::Flushing {
+                    self.drain(shard, now, conn);
+                }
+                return;
+            }
+            let waiting = output.len();
+            let (offered, written) = match output.segment_count() {
+                1 => (waiting, connection.transport().write(output.first_chunk())),
+                _ => {
+                    let mut chunks = [IoSlice::new(&[]); CHUNKS_MAX];
+                    let filled = output.chunks(&mut chunks);
+                    let offered = chunks[..filled].iter().map(|chunk| chunk.len()).sum();
+                    (offered, connection.transport().write_vectored(&chunks[..filled]))
+                }
+            };
+            let (blocked, moved) = match written {
+                Ok(bytes) => (bytes < offered, bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (true, 0),
+                Err(source) => {
+                    return self.end(
+                        shard,
+                        now,
+                        conn,
+                        Some(MqttError::Io {
+                            operation: "write",
+                            source,
+                        }),
+                    );
+                }
+            };
+            if moved > 0 {
+                shard.written(now, conn, moved);
+            }
+            self.counters.writes += 1;
+            if blocked {
+                return self.arm_write(now, conn);
+            }
+            if moved == waiting
+                && self
+                    .get_mut(conn)
+                    .is_some_and(|connection| connection.phase == Phase::Open)
+            {
+                // What `written` appended makes the connection dirty again; the others come first.
+                return;
+            }
+        }
+        // A socket that takes megabytes at once has had its share of this turn: it goes on when the ring says so.
+        if !shard.output(conn).is_empty() {
+            self.arm_write(now, conn);
+        }
+    }
+
+    fn arm_write(&mut self, now: Instant, conn: ConnId) {
+        let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
+            return;
+        };
+        self.counters.polls += 1;
+        connection.progress_at = now;
+        if !connection.write_watched {
+            connection.write_watched = true;
+            self.deadlines.add(
+                now + self.write_timeout,
+                DeadlineKind::Write,
+                conn,
+                connection.generation,
+            );
+        }
+        connection.arm_write(conn, &self.ready);
+    }
+}
+
+/// Pieces of output in one write.
+const CHUNKS_MAX: usize = 64;
+/// Writes to one connection in one turn.
+const WRITES_MAX: usize = 4;
