@@ -1,0 +1,183 @@
+#!/usr/bin/env bash
+# The broker against clients that nobody here wrote: Mosquitto's command-line clients and Paho for Python, with 1 and
+# 2 shards. Prints a line per case and `N passed, N failed`; exit 1 if one failed, 77 if a client cannot be had (never
+# with CI=true, where that is a failure).
+set -uo pipefail
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+cd "$ROOT" || exit 2
+
+PROFILE=debug
+case ${1:-} in
+--release) PROFILE=release ;;
+--help) sed -n '2,4s/^# //p' "$0" && exit 0 ;;
+esac
+if [[ $PROFILE == release ]]; then cargo build --release --locked || exit 2; else cargo build --locked || exit 2; fi
+BROKER=${CARGO_TARGET_DIR:-target}/$PROFILE/ringmq
+
+missing() {
+    echo "SKIPPED, NOT TESTED: $*" >&2
+    [[ ${CI:-} == true ]] && exit 1
+    exit 77
+}
+
+# What is needed and how it gets here.
+if ! command -v mosquitto_sub >/dev/null; then
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends mosquitto-clients; } >/dev/null 2>&1 ||
+        missing "mosquitto-clients is not installed and could not be"
+fi
+VENV=${CARGO_TARGET_DIR:-target}/interop-venv
+if ! "$VENV/bin/python" -c 'import paho.mqtt.client' 2>/dev/null; then
+    { python3 -m venv "$VENV" && "$VENV/bin/pip" install -q 'paho-mqtt==2.1.0'; } >/dev/null ||
+        missing "Paho for Python could not be installed into $VENV"
+fi
+
+WORK=$(mktemp -d)
+BROKER_PID=
+cleanup() {
+    [[ -n $BROKER_PID ]] && kill "$BROKER_PID" 2>/dev/null
+    rm -rf "$WORK"
+}
+trap cleanup EXIT
+
+PASSED=0 FAILED=0
+check() { # NAME EXPECTED ACTUAL
+    if [[ $2 == "$3" ]]; then
+        PASSED=$((PASSED + 1))
+        printf 'ok    %s, %s shards\n' "$1" "$SHARDS"
+    else
+        FAILED=$((FAILED + 1))
+        printf 'FAIL  %s, %s shards\n      expected: %q\n      actual:   %q\n' "$1" "$SHARDS" "$2" "$3"
+    fi
+}
+
+start() {
+    : >"$WORK/out"
+    "$BROKER" --listen 127.0.0.1:0 --shards "$SHARDS" --sys-interval 1 >"$WORK/out" 2>"$WORK/log" &
+    BROKER_PID=$!
+    for _ in $(seq 200); do
+        grep -q '^ready' "$WORK/out" && break
+        kill -0 "$BROKER_PID" 2>/dev/null || { cat "$WORK/log" >&2 && exit 2; }
+        sleep 0.05
+    done
+    PORT=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\).*/\1/p' "$WORK/out" | head -1)
+}
+
+pub() { timeout 20 mosquitto_pub -p "$PORT" "$@"; }
+# Subscribes in the background, writes what arrives to FILE.debug, and returns once the SUBACK is there.
+subscribe() { # FILE ARGS...
+    local file=$1
+    shift
+    # What an earlier case wrote must not be taken for this one's SUBACK.
+    : >"$file.debug"
+    timeout 20 stdbuf -oL mosquitto_sub -p "$PORT" -d "$@" >"$file.debug" 2>&1 &
+    SUB_PID=$!
+    for _ in $(seq 200); do
+        grep -q 'Subscribed' "$file.debug" && return
+        sleep 0.05
+    done
+}
+# Waits for the subscriber's end and gives its messages, without what -d adds.
+messages() { # FILE
+    # It runs in a subshell, which cannot `wait` for a job of its parent.
+    while kill -0 "$SUB_PID" 2>/dev/null; do sleep 0.02; done
+    grep -v -e '^Client ' -e '^Subscribed' "$1.debug" | paste -sd' '
+}
+
+mosquitto_cases() {
+    local published granted
+    for published in 0 1 2; do
+        for granted in 0 1 2; do
+            subscribe "$WORK/qos" -t "qos/+" -q $granted -F '%t=%p' -C 1
+            pub -t "qos/$published" -q $published -m hello
+            check "mosquitto: QoS $published to $granted" "qos/$published=hello" "$(messages "$WORK/qos")"
+            check "mosquitto: QoS $published to $granted, the lesser" "q$((published < granted ? published : granted))" \
+                "$(grep -o 'received PUBLISH (d0, q[0-2]' "$WORK/qos.debug" | grep -o 'q[0-2]')"
+        done
+    done
+
+    pub -t keep/a -r -q 1 -m old
+    pub -t keep/a -r -q 1 -m new
+    subscribe "$WORK/retained" -t 'keep/#' -F '%t=%p,%r' -C 1 -W 5
+    check "mosquitto: retained" "keep/a=new,1" "$(messages "$WORK/retained")"
+    pub -t keep/a -r -n
+    subscribe "$WORK/cleared" -t 'keep/#' -F '%t=%p,%r' -C 1 -W 1
+    check "mosquitto: retained, cleared" "" "$(messages "$WORK/cleared" | grep -v Timed)"
+
+    subscribe "$WORK/will" -t 'last/words' -C 1 -W 10
+    # In a shell of its own, which keeps quiet about the kill.
+    (exec 2>/dev/null && timeout -s KILL 1 mosquitto_sub -p "$PORT" -i mortal -t x --will-topic last/words \
+        --will-payload gone --will-qos 1 >/dev/null)
+    check "mosquitto: Will after an abrupt end" "gone" "$(messages "$WORK/will")"
+
+    timeout 10 mosquitto_sub -p "$PORT" -i keeper -c -q 1 -t 'stored/#' -E >/dev/null
+    for n in 1 2 3; do pub -t stored/x -q 1 -m "$n"; done
+    subscribe "$WORK/resume" -i keeper -c -q 1 -t 'stored/#' -C 3 -W 10
+    check "mosquitto: a persistent session gets what it missed" "1 2 3" "$(messages "$WORK/resume")"
+
+    subscribe "$WORK/first" -i twin -t takeover/x -W 10
+    local first=$SUB_PID
+    subscribe "$WORK/second" -i twin -t takeover/x -C 1 -W 10
+    pub -t takeover/x -q 1 -m here
+    check "mosquitto: the second of one Client Identifier takes over" "here" "$(messages "$WORK/second")"
+    kill "$first" 2>/dev/null
+    wait "$first" 2>/dev/null
+
+    subscribe "$WORK/wild" -t '+/wild/#' -t '#' -F '%t' -C 3 -W 5
+    pub -t a/wild -m x
+    pub -t '$private/wild' -m x
+    pub -t a/wild/b/c -m x
+    pub -t /wild -m x
+    check "mosquitto: wildcards, and \$ topics apart" "a/wild a/wild/b/c /wild" "$(messages "$WORK/wild")"
+
+    subscribe "$WORK/sys" -t '$SYS/broker/clients/connected' -C 1 -W 10
+    check "mosquitto: \$SYS" "yes" "$(messages "$WORK/sys" | grep -qE '^[0-9]+$' && echo yes)"
+
+    head -c 1000000 /dev/urandom >"$WORK/large"
+    timeout 20 mosquitto_sub -p "$PORT" -t large -q 2 -C 1 -N >"$WORK/large.got" &
+    SUB_PID=$!
+    subscribe "$WORK/larger" -t large -q 1 -F '%l' -C 1 -W 10
+    local counted=$SUB_PID
+    sleep 0.5
+    pub -t large -q 2 -f "$WORK/large"
+    SUB_PID=$counted
+    check "mosquitto: 1 MB" "1000000" "$(messages "$WORK/larger")"
+    wait
+    check "mosquitto: 1 MB, byte by byte" "same" "$(cmp -s "$WORK/large" "$WORK/large.got" && echo same)"
+
+    check "mosquitto: MQTT 3.1" "0" "$(pub -V mqttv31 -t x -m x >/dev/null 2>&1 && echo $?)"
+    check "mosquitto: MQTT 5 is refused" "refused" "$(pub -V mqttv5 -t x -m x >/dev/null 2>&1 || echo refused)"
+
+    subscribe "$WORK/member1" -t '$share/g/work/+' -q 1 -C 5 -W 10
+    local one=$SUB_PID
+    subscribe "$WORK/member2" -t '$share/g/work/+' -q 1 -C 5 -W 10
+    for n in 0 1 2 3 4 5 6 7 8 9; do echo "$n"; done | pub -t work/x -q 1 -l
+    wait "$one"
+    check "mosquitto: shared subscription" "0 1 2 3 4 5 6 7 8 9" \
+        "$({ messages "$WORK/member1" && messages "$WORK/member2"; } | tr ' ' '\n' | sort | paste -sd' ')"
+}
+
+for SHARDS in 1 2; do
+    start
+    # `wait` without a job would wait for the broker too.
+    disown "$BROKER_PID"
+    mosquitto_cases
+    results=$(timeout 120 "$VENV/bin/python" scripts/interop/paho_cases.py "$PORT" 2>&1) || true
+    while IFS=$'\t' read -r verdict name detail; do
+        case $verdict in
+        ok) check "paho: $name" ok ok ;;
+        FAIL) check "paho: $name" ok "$detail" ;;
+        end) ENDED=1 ;;
+        *) check "paho: the test program itself" "" "$verdict $name $detail" ;;
+        esac
+    done <<<"$results"
+    check "paho: all cases ran" 1 "${ENDED:-0}"
+    ENDED=0
+    check "the broker is still there" "yes" "$(kill -0 "$BROKER_PID" && echo yes)"
+    check "no panic in the log" "0" "$(grep -c panicked "$WORK/log")"
+    kill -TERM "$BROKER_PID"
+    for _ in $(seq 200); do kill -0 "$BROKER_PID" 2>/dev/null || break && sleep 0.05; done
+    check "SIGTERM ends it" "gone" "$(kill -0 "$BROKER_PID" 2>/dev/null || echo gone)"
+    BROKER_PID=
+done
+printf '%d passed, %d failed\n' "$PASSED" "$FAILED"
+[[ $FAILED == 0 ]]
