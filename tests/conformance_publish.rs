@@ -20,6 +20,7 @@ fn dup_is_set_on_redelivery() {
             let (mut subscriber, _) = broker.resume("sub");
             assert_eq!(subscriber.recv_publish(), first.clone().dup());
             subscriber.acknowledge(&first);
+            subscriber.disconnect();
         }
     });
 }

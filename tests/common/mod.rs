@@ -11,6 +11,7 @@
 
 pub mod broker;
 pub mod client;
+pub mod rumq;
 pub mod wire;
 
 use std::env;
