@@ -106,20 +106,22 @@ fn same_identifier_takes_the_session_over() {
         for n in 0..5_u8 {
             publisher.publish("t", [n], QoS::AtLeastOnce);
             let mut got = old.recv();
-            if got.dup {
+            if n > 0 && got.payload == [n - 1] {
                 // The connection before this one was taken over before its PUBACK had left.
-                assert_eq!(got.payload[..], [n - 1]);
                 got = old.recv();
             }
-            assert_eq!((&got.payload[..], got.dup), (&[n][..], false));
+            assert_eq!(got.payload, [n]);
             let (new, session_present) = broker.rumq_resume("sub");
             assert!(session_present);
             old.await_end();
             old = new;
         }
         publisher.publish("t", "last", QoS::AtLeastOnce);
-        let last = std::iter::repeat_with(|| old.recv()).find(|got| !got.dup).expect("endless");
-        assert_eq!(last.payload[..], *b"last");
+        let mut last = old.recv();
+        if last.payload == [4] {
+            last = old.recv();
+        }
+        assert_eq!(last, message("t", "last", QoS::AtLeastOnce));
     });
 }
 
