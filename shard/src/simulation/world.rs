@@ -96,6 +96,7 @@ impl World {
 
     /// All phases, each with its checks at the end.
     pub(super) fn run(&mut self) {
+        self.trace.note(self.now, || format!("{:?}", self.plan.setup));
         for phase in 0..self.plan.setup.phases {
             for (at, step) in self.plan.steps.iter().enumerate() {
                 if step.phase == phase {
@@ -196,8 +197,21 @@ impl World {
                     idle = 0;
                 }
             }
+            if idle > 0 && self.is_held_back() {
+                // Two clients that hold each other back: patience ends.
+                self.now += 1_000;
+                self.oracle.now = self.now;
+                idle = 0;
+            }
         }
         self.settling = false;
+    }
+
+    /// Whether somebody has said something that a shard does not read.
+    fn is_held_back(&self) -> bool {
+        let unread = |socket: &Socket| !socket.closing && !socket.cut && !socket.to_broker.is_empty();
+        let placed = |socket: &Socket| matches!(socket.place, Place::At(..));
+        self.sockets.iter().any(|socket| placed(socket) && unread(socket))
     }
 
     /// A client does what is left to do in a quiet system; false if that is nothing.

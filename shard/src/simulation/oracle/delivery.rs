@@ -60,11 +60,8 @@ impl Oracle {
             let Some(qos) = granted.map(|granted| granted.min(it.qos)) else {
                 continue;
             };
-            let kept = if qos == 0 {
-                session.socket.is_some()
-            } else {
-                session.clean || !refused
-            };
+            let here = qos > 0 || session.socket.is_some_and(|socket| self.conns[socket].since < from);
+            let kept = here && (session.clean || !refused);
             if kept {
                 let socket = session.socket;
                 session.shares.entry(message).or_default().owed.push((qos, socket));
@@ -92,16 +89,16 @@ impl Oracle {
         groups.iter().map(|group| self.turns_max(group, message)).sum()
     }
 
-    /// How often a group may get the message: once for each time it was routed; QoS 1 again after a member left, and QoS 2
-    /// after its session ended.
+    /// How often a group may get the message: once for each time it was routed; again, where a member gets it at QoS 1,
+    /// after one left, and at QoS 2 after its session ended.
     pub(super) fn turns_max(&self, group: &str, message: usize) -> usize {
         let it = &self.messages[message];
-        let again = |(at, ended): &&(u64, bool)| *at >= it.order() && (it.qos == 1 || (*ended && it.qos > 1));
-        let departures = self
-            .departures
-            .get(group)
-            .map_or(0, |all| all.iter().filter(again).count());
-        it.routed.len() + departures
+        let mut members = self.sessions.iter().flat_map(|session| &session.subs);
+        let at_least_once =
+            members.any(|sub| sub.text == group && sub.grants.iter().any(|(_, qos)| it.qos.min(*qos) == 1));
+        let again = |(at, ended): &&(u64, bool)| *at >= it.order() && it.qos > 0 && (at_least_once || *ended);
+        let departures = self.departures.get(group);
+        it.routed.len() * (1 + departures.map_or(0, |all| all.iter().filter(again).count()))
     }
 
     /// A message, new to the session, with RETAIN 0.
@@ -110,8 +107,16 @@ impl Oracle {
         let of = &self.sessions[session];
         let (client, name) = (&of.client, &it.name);
         assert!(!it.routed.is_empty(), "{name} was not published, and {client} gets it");
-        let had = of.shares.get(&message).map_or(0, |share| share.live);
-        let most = self.live_max(of, message);
+        // Empty messages of a topic look alike and count together.
+        let alike: Vec<usize> = if it.is_clear() {
+            let same = |number: &usize| self.messages[*number].is_clear() && self.messages[*number].topic == it.topic;
+            (0..self.messages.len()).filter(same).collect()
+        } else {
+            vec![message]
+        };
+        let shares = alike.iter().filter_map(|number| of.shares.get(number));
+        let had: usize = shares.map(|share| share.live).sum();
+        let most: usize = alike.iter().map(|number| self.live_max(of, *number)).sum();
         assert!(
             had < most,
             "{client} gets {name} {} times, at most {most} are right",
@@ -141,9 +146,9 @@ impl Oracle {
         if once && !by_group {
             of.newest.insert(key, order);
         }
-        if once && self.messages[message].retain {
+        if once && !by_group && self.messages[message].retain {
             let seen = of.seen.entry(topic).or_default();
-            *seen = order.max(*seen);
+            *seen = (*seen).max((order, message));
         }
         let share = of.shares.entry(message).or_default();
         share.live += 1;
@@ -171,12 +176,16 @@ impl Oracle {
             "{client} gets the retained {name} at QoS {qos}"
         );
         let topic = (it.publisher.clone(), it.topic.clone());
-        let seen = of.seen.get(&topic).copied().unwrap_or(0);
+        // What a store refused to keep is not retained, as its publisher is told.
+        let kept = |seen: &&(u64, usize)| !self.messages[seen.1].unkept && !self.messages[seen.1].doubtful;
         let last = it.last();
-        assert!(
-            last >= seen,
-            "{client} gets the retained {name} after a newer one: it goes back"
-        );
+        if let Some((order, newer)) = of.seen.get(&topic).filter(kept) {
+            let newer = &self.messages[*newer].name;
+            assert!(
+                last >= *order,
+                "{client} gets the retained {name} after the newer {newer}: it goes back"
+            );
+        }
         let first_asked = self.askings(of, message, 0).min().unwrap_or(u64::MAX);
         let outdated = self.messages.iter().find(|newer| {
             let replaces = newer.retain && newer.topic == it.topic && newer.publisher == it.publisher;
@@ -191,7 +200,7 @@ impl Oracle {
         let replayed = of.replayed.entry(topic.clone()).or_default();
         *replayed = (*replayed).max(self.messages[message].order());
         let seen = of.seen.entry(topic).or_default();
-        *seen = (*seen).max(self.messages[message].order());
+        *seen = (*seen).max((self.messages[message].order(), message));
         let share = of.shares.entry(message).or_default();
         share.replayed += 1;
         share.at = at;
@@ -269,7 +278,7 @@ pub(super) fn plain<'a>(session: &'a Session, topic: &'a str) -> impl Iterator<I
 
 impl Sub {
     /// What was granted at `from` or later.
-    fn grants_since(&self, from: u64) -> impl Iterator<Item = u8> + '_ {
+    pub(super) fn grants_since(&self, from: u64) -> impl Iterator<Item = u8> + '_ {
         let first = self.grants.iter().rposition(|(at, _)| *at <= from).unwrap_or(0);
         self.grants[first..].iter().map(|(_, qos)| *qos)
     }

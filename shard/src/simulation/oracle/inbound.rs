@@ -84,7 +84,11 @@ impl Oracle {
     }
 
     pub(super) fn on_pubrec(&mut self, socket: usize, session: usize, id: u16) {
+        let refused = self.is_refused(session);
         if let Some(flight) = self.sessions[session].flights.get_mut(&id) {
+            if refused && !flight.received {
+                return;
+            }
             flight.received = true;
         }
         *self.conns[socket].pubrels.entry(id).or_default() += 1;

@@ -68,10 +68,6 @@ impl Sub {
     pub(super) fn lived_since(&self, from: u64) -> bool {
         self.until.is_none_or(|until| until >= from)
     }
-
-    pub(super) fn grant(&self) -> u8 {
-        self.grants.last().map_or(0, |(_, qos)| *qos)
-    }
 }
 
 /// One filter of one SUBSCRIBE: retained messages are owed for each.
@@ -134,7 +130,7 @@ pub(super) struct Session {
     /// Newest live message by publisher, topic, its QoS and that of the delivery.
     pub(super) newest: BTreeMap<(String, String, u8, u8), u64>,
     /// Newest message that was published as retained, by publisher and topic; and newest of those with RETAIN 1.
-    pub(super) seen: BTreeMap<(String, String), u64>,
+    pub(super) seen: BTreeMap<(String, String), (u64, usize)>,
     pub(super) replayed: BTreeMap<(String, String), u64>,
     pub(super) last_flight: u64,
 }

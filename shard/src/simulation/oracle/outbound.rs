@@ -128,7 +128,8 @@ impl Oracle {
                 continue;
             };
             let stood = plain(session, &it.topic).any(|sub| {
-                sub.is_live() && sub.grant() > 0 && sub.acknowledged.is_some_and(|acknowledged| acknowledged < from)
+                let kept = sub.grants_since(from).all(|qos| qos > 0);
+                sub.is_live() && kept && sub.acknowledged.is_some_and(|acknowledged| acknowledged < from)
             });
             let (name, client) = (&it.name, &session.client);
             let has = !stood || limited || store.has("Queued", client, &text);
@@ -161,18 +162,21 @@ impl Oracle {
             .flights
             .get(&id)
             .is_some_and(|flight| flight.received);
-        let over = self.conns[socket].over;
+        if self.conns[socket].over {
+            return;
+        }
         if self.take_resend(socket, session, id) {
             assert!(
                 received,
                 "socket {socket} gets PUBREL {id} again, and had not sent PUBREC"
             );
+            self.needs_record(session, "Received", &id.to_string());
             return;
         }
         let owed = self.conns[socket].pubrels.entry(id).or_default();
         assert!(*owed > 0, "socket {socket} gets PUBREL {id}, which answers nothing");
         *owed -= 1;
-        if received && !over {
+        if received {
             self.needs_record(session, "Received", &id.to_string());
         }
     }
@@ -255,7 +259,7 @@ impl Oracle {
             self.messages[message].topic, publish.topic,
             "{client} gets {name} on another topic"
         );
-        if publish.dup {
+        if publish.dup && !self.messages[message].is_clear() {
             // What was written to a connection and never left it.
             let resumed =
                 self.conns[socket].session_present && self.messages[message].order() < self.conns[socket].since;
@@ -305,15 +309,14 @@ impl Oracle {
         let of = &self.sessions[session];
         let fits = |number: &usize| {
             let it = &self.messages[*number];
-            it.is_clear()
-                && it.topic == publish.topic
-                && !it.routed.is_empty()
-                && of.shares.get(number).is_none_or(|share| share.live == 0)
-                && self.is_right_qos(of, *number, publish.qos as u8)
+            let right = it.is_clear() && it.topic == publish.topic && !it.routed.is_empty();
+            right && self.is_right_qos(of, *number, publish.qos as u8)
         };
-        let owed = |number: &usize| of.shares.get(number).is_some_and(|share| !share.owed.is_empty());
         let all: Vec<usize> = (0..self.messages.len()).filter(fits).collect();
-        let found = all.iter().copied().find(owed).or_else(|| all.first().copied());
+        let new = |number: &usize| of.shares.get(number).is_none_or(|share| share.live == 0);
+        let owed = |number: &usize| new(number) && of.shares.contains_key(number);
+        let first = |wanted: &dyn Fn(&usize) -> bool| all.iter().copied().find(|number| wanted(number));
+        let found = first(&owed).or_else(|| first(&new)).or_else(|| all.first().copied());
         found.unwrap_or_else(|| panic!("{} gets an empty {}, which nobody published", of.client, publish.topic))
     }
 }

@@ -122,6 +122,9 @@ impl Oracle {
             let (Some(acknowledged), true) = (asked.acknowledged, of.socket == Some(asked.conn)) else {
                 continue;
             };
+            if self.stores[of.shard].is_some() && self.failing[of.shard] >= asked.at {
+                continue;
+            }
             let stands = |sub: &&super::model::Sub| sub.is_live() && sub.from <= asked.at && sub.filter == asked.filter;
             if !of.subs.iter().filter(|sub| sub.group.is_none()).any(|sub| stands(&sub)) {
                 continue;
@@ -209,6 +212,14 @@ impl Oracle {
 
     /// Every session has had everything: each group has passed each message on.
     pub(in crate::simulation) fn check_complete(&self, stats: &Stats) {
+        if !self
+            .current
+            .values()
+            .all(|session| self.sessions[*session].socket.is_some())
+        {
+            // Somebody cannot stay connected, and what waits for it is not lost.
+            return;
+        }
         let reasons = [
             DropReason::NoMember,
             DropReason::QueueFull,
