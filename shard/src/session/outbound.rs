@@ -140,6 +140,14 @@ impl Outbound {
         self.queue.push_back(queued);
     }
 
+    /// Puts a message back to where it was taken from: the front of the queue.
+    pub fn push_front(&mut self, queued: Queued) {
+        self.queued_bytes += queued.counted_bytes();
+        self.in_order += u32::from(queued.must_keep_order());
+        self.replayed += u32::from(queued.retain);
+        self.queue.push_front(queued);
+    }
+
     /// The next message of the queue.
     #[must_use]
     pub fn front(&self) -> Option<&Queued> {
@@ -259,6 +267,17 @@ impl Outbound {
         let id = PacketId::new(self.next_id).expect("next_id is never 0");
         self.next_id = if self.next_id == u16::MAX { 1 } else { self.next_id + 1 };
         id
+    }
+
+    /// The identifier that [`send`](Self::send) gives out next.
+    ///
+    /// # Panics
+    /// If the window has no room.
+    #[must_use]
+    pub fn next_id(&mut self) -> PacketId {
+        self.make_next_id_free();
+        self.trim();
+        PacketId::new(self.next_id).expect("next_id is never 0")
     }
 
     /// PUBACK: a QoS 1 message is done.

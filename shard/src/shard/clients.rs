@@ -61,6 +61,8 @@ pub(super) struct Awaited {
 pub(super) enum Deferred {
     /// The operator chose to disconnect subscribers that do not keep up.
     DisconnectSlow(SessionKey),
+    /// The store refused a Packet Identifier for this session's next message.
+    DisconnectUnbound(SessionKey),
     /// Do not read this publisher of another shard.
     Hold(ShardId, SessionKey),
     /// Read it again.
@@ -203,7 +205,7 @@ impl Clients {
                 qos,
                 retain: false,
             };
-            self.transmit(to.session, queued, Some(out))?;
+            self.transmit(to.session, queued, Some(out));
         } else if to.hold {
             session.held.push(Held {
                 message: out.shared(),
@@ -281,30 +283,39 @@ impl Clients {
     }
 
     /// Sends a QoS 1 or 2 message: window, identifier, output. `out` is the same message while it is being routed.
-    fn transmit(&mut self, index: u32, queued: Queued, out: Option<&mut Outgoing<'_>>) -> Result<(), StoreError> {
+    /// False if the store refuses its identifier: the message goes back to the front of the queue, and the connection
+    /// closes; without a working store its client cannot come back before the message can be sent.
+    fn transmit(&mut self, index: u32, queued: Queued, out: Option<&mut Outgoing<'_>>) -> bool {
         let session = &mut self.sessions[index as usize];
         let conn = session.conn.expect("only a connected session sends");
         let connection = &mut self.connections[conn.index()];
         let (qos, retain, message_id) = (queued.qos, queued.retain, queued.message_id);
         let message = out.is_none().then(|| SharedMessage::clone(&queued.message));
-        let id = session.outbound.send(queued);
-        self.stats.inflight += 1;
         let mut gate = Gate::default();
         if qos == QoS::ExactlyOnce && !self.volatile && !session.clean {
             let bound = Record::Bound {
                 client_id: &session.client_id,
                 message_id,
-                packet_id: id,
+                packet_id: session.outbound.next_id(),
             };
-            gate.lsn = self.store.append(bound)?;
+            let Ok(lsn) = self.store.append(bound) else {
+                session.outbound.push_front(queued);
+                self.stats.queued += 1;
+                let key = self.key(index);
+                self.deferred.push_back(Deferred::DisconnectUnbound(key));
+                return false;
+            };
+            gate.lsn = lsn;
         }
+        let id = session.outbound.send(queued);
+        self.stats.inflight += 1;
         // Messages leave in the order of their identifiers, in which they are sent again [MQTT-4.6.0-1].
         if gate.lsn > self.store.durable() || connection.gated_messages > 0 {
             let packet = GatedPacket::Publish(id);
             connection.gated.push_back(Gated { gate, packet });
             connection.gated_messages += 1;
             self.gated.insert(conn);
-            return Ok(());
+            return true;
         }
         match (out, message) {
             (Some(out), _) => out.append(&mut connection.output, &mut self.spare, qos, Some(id)),
@@ -321,7 +332,7 @@ impl Clients {
         }
         self.stats.count_sent(qos);
         mark_dirty(connection, conn, &mut self.dirty);
-        Ok(())
+        true
     }
 
     /// Moves what waits in the session's queue to its connection, as far as window and output have room.
@@ -362,9 +373,8 @@ impl Clients {
             }
             let queued = session.outbound.pop().expect("front() was there");
             self.stats.queued -= 1;
-            if self.transmit(index, queued, None).is_err() {
-                // Its identifier cannot be made durable: it stays in the window and is sent when the session resumes.
-                self.stats.drop_message(DropReason::StoreFailed);
+            if !self.transmit(index, queued, None) {
+                break;
             }
         }
         self.let_go_when_low(index);

@@ -43,7 +43,7 @@ use crate::limits::Limits;
 use crate::router::{Registry, RetainStore};
 use crate::session::SessionKey;
 use crate::stats::Stats;
-use crate::store::{Lsn, Storage};
+use crate::store::{Lsn, Storage, StoreError};
 use crate::time::Instant;
 
 /// Most shards of one broker: a filter's shards are the bits of one integer.
@@ -359,6 +359,11 @@ impl Shard {
                     let (conn, queued) = (session.conn, session.outbound.queued());
                     if let Some(conn) = conn {
                         self.close(now, conn, SessionError::SlowSubscriber { queued }.into());
+                    }
+                }
+                Deferred::DisconnectUnbound(key) => {
+                    if let Some(conn) = self.clients.resolve(key).and_then(|session| session.conn) {
+                        self.close(now, conn, CloseReason::Store(StoreError::Failed));
                     }
                 }
                 Deferred::Hold(shard, publisher) => {

@@ -10,7 +10,7 @@ use super::outgoing::Outgoing;
 use crate::codec::{Packet, PacketId, Publish, QoS};
 use crate::error::{CloseReason, DropReason, ProtocolError, SessionError};
 use crate::limits::SlowSubscriber;
-use crate::session::{Acknowledged, Receipt, Received, SentState};
+use crate::session::{Acknowledged, Receipt, Received, Sent, SentState};
 use crate::store::{Lsn, Record};
 use crate::time::Instant;
 use crate::topic::TopicName;
@@ -151,17 +151,18 @@ impl Shard {
 
     /// PUBREC from a client: a QoS 2 message has arrived.
     pub(super) fn on_pubrec(&mut self, conn: ConnId, index: u32, id: PacketId) -> Result<(), CloseReason> {
-        let session = self.clients.session(index);
+        let session = &self.clients.sessions[index as usize];
         let mut gate = Gate::default();
-        match session.outbound.on_pubrec(id) {
-            Received::First if !session.clean && !self.clients.volatile => {
-                let session = &self.clients.sessions[index as usize];
-                let record = Record::Received {
-                    client_id: &session.client_id,
-                    packet_id: id,
-                };
-                gate.lsn = self.clients.store.append(record)?;
-            }
+        let waited_for = |sent: &Sent| sent.state == SentState::PubRec;
+        if !session.clean && !self.clients.volatile && session.outbound.in_flight(id).is_some_and(waited_for) {
+            // Before the state changes: PUBREL must not leave, now or on a later connection, without this record.
+            let record = Record::Received {
+                client_id: &session.client_id,
+                packet_id: id,
+            };
+            gate.lsn = self.clients.store.append(record)?;
+        }
+        match self.clients.session(index).outbound.on_pubrec(id) {
             Received::First | Received::Repeat | Received::Unknown => {}
             Received::Wrong(state) => return Err(wrong("PUBREC", id, state)),
         }

@@ -187,3 +187,56 @@ fn nothing_overtakes_a_message_that_waits_for_its_record() {
         assert_eq!(cluster.take_texts(subscriber), ["t=two", "t=one", "t=none"]);
     }
 }
+
+/// The identifier of a QoS 2 message cannot be recorded: the message stays in the queue, and is sent to the connection
+/// that comes once the store works again.
+#[test]
+fn what_cannot_be_bound_waits_for_a_store_that_works() {
+    let mut cluster = Cluster::with_slow_stores(1);
+    let (subscriber, publisher) = pair(&mut cluster, 1);
+    cluster.cut(subscriber);
+    cluster.send(publisher, &publish_bytes("t", b"x", 2, false, 7));
+    cluster.send(publisher, &ack_bytes(PUBREL, 7));
+    let id = cluster.client_id_on(0, "sub");
+    let client = cluster.open();
+    cluster.send(client, &connect_bytes(&id, false, 0));
+    cluster.stores[0].fail(true);
+    cluster.make_durable();
+    assert!(cluster.is_closed(client));
+    assert_eq!(cluster.take(client), [Seen::ConnAck(true, 0)]);
+    cluster.stores[0].fail(false);
+    let client = cluster.open();
+    cluster.send(client, &connect_bytes(&id, false, 0));
+    cluster.make_durable();
+    cluster.make_durable();
+    let seen = cluster.take(client);
+    assert!(
+        matches!(seen[1..], [Seen::Publish { dup: false, id: 1, .. }]),
+        "{seen:?}"
+    );
+}
+
+/// A PUBREC that cannot be recorded is not answered, now or later: the message is sent again instead.
+#[test]
+fn pubrel_never_leaves_without_the_record_of_pubrec() {
+    let mut cluster = Cluster::with_slow_stores(1);
+    let (subscriber, publisher) = pair(&mut cluster, 1);
+    cluster.send(publisher, &publish_bytes("t", b"x", 2, false, 7));
+    cluster.send(publisher, &ack_bytes(PUBREL, 7));
+    cluster.make_durable();
+    assert_eq!(cluster.take_texts(subscriber), ["t=x"]);
+    cluster.stores[0].fail(true);
+    cluster.send(subscriber, &ack_bytes(PUBREC, 1));
+    assert!(cluster.is_closed(subscriber));
+    assert!(cluster.take(subscriber).is_empty());
+    cluster.stores[0].fail(false);
+    let id = cluster.client_id_on(0, "sub");
+    let client = cluster.open();
+    cluster.send(client, &connect_bytes(&id, false, 0));
+    cluster.make_durable();
+    let seen = cluster.take(client);
+    assert!(
+        matches!(seen[1..], [Seen::Publish { dup: true, id: 1, .. }]),
+        "{seen:?}"
+    );
+}
