@@ -190,12 +190,16 @@ impl Clients {
         if !self.volatile && !session.clean && qos > QoS::AtMostOnce {
             message_id = session.next_message_id();
             let message = &out.shared();
-            lsn = self.store.append(Record::Queued {
+            let record = Record::Queued {
                 client_id: &session.client_id,
                 message_id,
                 qos,
                 message,
-            })?;
+            };
+            lsn = self
+                .store
+                .append(record)
+                .inspect_err(|_| self.stats.drop_message(DropReason::StoreFailed))?;
         }
         if direct {
             let queued = Queued {

@@ -56,7 +56,10 @@ impl Shard {
         let lsn = if self.clients.volatile {
             Lsn(0)
         } else {
-            self.clients.store.append(Record::Retained { message: &message })?
+            self.clients
+                .store
+                .append(Record::Retained { message: &message })
+                .inspect_err(|_| self.clients.stats.drop_message(DropReason::StoreFailed))?
         };
         if self.retained.set(message) == SetOutcome::Full {
             self.clients.stats.drop_message(DropReason::RetainedFull);

@@ -50,11 +50,12 @@ impl Shard {
         let waits = !self.clients.volatile && out.qos > QoS::AtMostOnce && acknowledger.is_some();
         let token = if waits { self.next_token() } else { 0 };
         let mut answers = 0;
-        let mut lsn = Lsn(0);
+        // What one store refuses does not keep the message from the others: a QoS 2 message is not routed again.
+        let mut outcome = Ok(Lsn(0));
         if out.retain {
             let owner = self.placement.retained_owner(out.topic.as_str());
             if owner == self.id {
-                lsn = self.store_retained(out.shared())?;
+                outcome = self.store_retained(out.shared());
             } else {
                 let entry = PeerEntry::Retain {
                     message: out.shared(),
@@ -66,8 +67,9 @@ impl Shard {
         }
         let mut groups = RemoteGroups::new();
         let (local, shards) = self.deliver_matching(now, out, Some((sticky, &mut groups)));
-        let lsn = lsn.max(local?);
+        merge(&mut outcome, local);
         answers += self.forward(out, shards, &groups, sticky, token);
+        let lsn = outcome?;
         if token == 0 || answers == 0 {
             return Ok(Gate { lsn, token: 0 });
         }
@@ -234,13 +236,8 @@ impl Shard {
                     hold: false,
                     group,
                 };
-                if self
-                    .clients
-                    .deliver(now, grant, &mut Outgoing::owned(&routed.message))
-                    .is_err()
-                {
-                    self.clients.stats.drop_message(DropReason::StoreFailed);
-                }
+                // What the store refuses is counted there.
+                let _ = self.clients.deliver(now, grant, &mut Outgoing::owned(&routed.message));
             }
             _ => self.clients.stats.drop_message(DropReason::NoMember),
         }

@@ -240,3 +240,29 @@ fn pubrel_never_leaves_without_the_record_of_pubrec() {
         "{seen:?}"
     );
 }
+
+/// A QoS 2 message is routed once, at its first PUBREL: what a store refuses then is lost, and counted; those whose store
+/// works have it.
+#[test]
+fn what_a_store_refuses_is_counted_and_keeps_nothing_from_others() {
+    let mut cluster = Cluster::with_slow_stores(2);
+    let (subscriber, publisher) = pair(&mut cluster, 2);
+    let local_id = cluster.client_id_on(0, "local");
+    let local = cluster.open();
+    cluster.send(local, &connect_bytes(&local_id, false, 0));
+    cluster.send(local, &subscribe_bytes(1, &[("t", 2)]));
+    cluster.settle();
+    cluster.make_durable();
+    cluster.take(local);
+    cluster.send(publisher, &publish_bytes("t", b"x", 2, false, 7));
+    cluster.make_durable();
+    cluster.take(publisher);
+    cluster.stores[0].fail(true);
+    cluster.send(publisher, &ack_bytes(PUBREL, 7));
+    cluster.settle();
+    cluster.make_durable();
+    assert!(cluster.is_closed(publisher));
+    assert_eq!(cluster.take_texts(subscriber), ["t=x"]);
+    assert!(cluster.take(local).is_empty());
+    assert_eq!(cluster.stats().dropped_for(crate::error::DropReason::StoreFailed), 1);
+}
