@@ -37,6 +37,10 @@ pub(crate) struct Connection {
     pub(crate) generation: u32,
     /// Bytes thrown away while draining.
     pub(crate) drained_bytes: u32,
+    /// Bytes written since something was last read.
+    pub(crate) unanswered_bytes: u32,
+    /// Of this connection's entry in the list of hot ones.
+    pub(crate) ticket: u32,
     pub(crate) phase: Phase,
     pub(crate) reading: Reading,
     /// The output waits for room; it is not written before the registration fires.
@@ -59,7 +63,7 @@ pub(crate) enum Phase {
 /// Who looks at the socket next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Reading {
-    /// The next turn reads it. Turns in a row that found nothing.
+    /// One of the next turns reads it.
     Hot {
         /// Turns in a row that found nothing.
         quiet_turns: u8,
@@ -82,6 +86,8 @@ impl Connection {
             progress_at: Instant::default(),
             generation,
             drained_bytes: 0,
+            unanswered_bytes: 0,
+            ticket: 0,
             phase: Phase::Open,
             reading: Reading::Hot { quiet_turns: 0 },
             write_blocked: false,
@@ -96,6 +102,11 @@ impl Connection {
 
     pub(crate) fn transport(&self) -> &Transport {
         self.socket.get_ref()
+    }
+
+    /// More was sent than acknowledgements are: the client's own acknowledgements are likely on their way.
+    pub(crate) fn owes_an_answer(&self) -> bool {
+        self.unanswered_bytes >= UNANSWERED_BYTES
     }
 
     /// Asks the ring to say when there is something to read.
@@ -147,6 +158,9 @@ fn answered_at_once<T>(poll: &Poll<T>, waker: &Waker) {
         waker.wake_by_ref();
     }
 }
+
+/// Some small PUBLISH, or a hundred acknowledgements.
+const UNANSWERED_BYTES: u32 = 512;
 
 /// What an idle connection costs beside its registration and the shard's own state.
 const _: () = assert!(size_of::<Option<Connection>>() <= 128);

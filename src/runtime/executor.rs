@@ -114,7 +114,9 @@ impl Executor {
                 return Poll::Ready(());
             }
             if worked {
-                if !self.reap_is_due(now) {
+                let after = self.config.clock.now();
+                self.sockets.fit_reads(after.elapsed() - now.elapsed());
+                if !self.reap_is_due(after) {
                     continue;
                 }
             } else if self.port.may_read() {
@@ -146,7 +148,7 @@ impl Executor {
         worked |= self.take_inbox(now);
         worked |= self.sockets.take_fired(&mut self.shard, now);
         if self.port.may_read() {
-            worked |= self.sockets.read(&mut self.shard, now);
+            worked |= self.sockets.read(&mut self.shard, self.config.clock, now);
         }
         worked |= self.take_time(now);
         worked | self.flush(now)

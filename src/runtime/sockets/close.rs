@@ -31,7 +31,7 @@ impl Sockets {
     }
 
     pub(super) fn drain(&mut self, shard: &mut Shard, now: Instant, conn: ConnId) {
-        let Some(connection) = self.get_mut(conn) else {
+        let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
             return;
         };
         if connection.transport().finish_writing().is_err() {
@@ -42,7 +42,7 @@ impl Sockets {
         let generation = connection.generation;
         self.deadlines
             .add(now + DRAIN_TIMEOUT, DeadlineKind::Close, conn, generation);
-        self.hot.push((conn, generation));
+        self.hot.push(conn, connection);
     }
 
     /// The socket ended, with an error or without.

@@ -3,9 +3,14 @@
 //! Reads go into one scratch buffer that all connections share. A connection that had data is *hot*: the next turns
 //! read it again without asking the ring first, because a registration costs more than a read that finds nothing.
 //! After [`HOT_TURNS_MAX`] turns without data, or when the shard has nothing else to do, the ring is asked to say
-//! when there is something. Here: the table and reading; [`write`] and [`close`] have the rest.
+//! when there is something. Here: the table and reading; [`hot`] is the order of reading, [`write`] and [`close`] have
+//! the rest.
+//!
+//! A turn reads for a bounded time, so that what was read is answered soon however many connections are hot. Where
+//! one read makes work for much longer (a message for thousands of subscribers), reads become smaller.
 
 mod close;
+mod hot;
 mod write;
 
 use std::io;
@@ -18,12 +23,14 @@ use ringmq_shard::shard::{ConnId, Event, Shard};
 use ringmq_shard::time::Instant;
 use tracing::debug;
 
+use super::clock::Clock;
 use super::connection::{Connection, Phase, Reading};
 use super::deadlines::Deadlines;
 use super::ready::{Direction, Fired, ReadyList};
 use crate::error::MqttError;
 use crate::logging::LogLimiter;
 use crate::transport::Transport;
+use hot::{Entry, HotList, Lane};
 
 /// All connections of one shard.
 #[derive(Debug)]
@@ -32,14 +39,13 @@ pub(crate) struct Sockets {
     table: Vec<Option<Connection>>,
     /// Entries in `table`.
     count: usize,
-    /// What the next turn reads: number and generation. An entry whose connection is not hot is skipped.
-    hot: Vec<(ConnId, u32)>,
-    /// The previous `hot`, empty between turns; kept for its memory.
-    hot_before: Vec<(ConnId, u32)>,
+    hot: HotList,
     ready: Arc<ReadyList>,
     /// Empty between turns; kept for its memory.
     fired: Vec<Fired>,
     scratch: Box<[u8]>,
+    /// Bytes of `scratch` that one read may fill: `READ_BYTES_MIN..=SCRATCH_BYTES`.
+    read_bytes: usize,
     deadlines: Deadlines,
     /// Of the connection that was opened last.
     generation: u32,
@@ -67,11 +73,11 @@ impl Sockets {
         Sockets {
             table: Vec::new(),
             count: 0,
-            hot: Vec::new(),
-            hot_before: Vec::new(),
+            hot: HotList::default(),
             ready,
             fired: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            read_bytes: SCRATCH_BYTES,
             deadlines: Deadlines::default(),
             generation: 0,
             write_timeout,
@@ -112,10 +118,9 @@ impl Sockets {
             slot.is_none(),
             "the shard gives a number away once until it is told that the connection closed"
         );
-        *slot = Some(connection);
-        self.count += 1;
         // What a client sends first is often there already.
-        self.hot.push((conn, self.generation));
+        self.hot.push(conn, slot.insert(connection));
+        self.count += 1;
         if !from.received.is_empty() {
             shard.handle(
                 now,
@@ -146,7 +151,7 @@ impl Sockets {
             && connection.reading == Reading::Held
         {
             connection.reading = Reading::Hot { quiet_turns: 0 };
-            self.hot.push((conn, connection.generation));
+            self.hot.push(conn, connection);
         }
     }
 
@@ -161,17 +166,17 @@ impl Sockets {
             direction,
         } in fired.drain(..)
         {
-            let Some(connection) = self
-                .get_mut(conn)
-                .filter(|connection| connection.generation == generation)
-            else {
+            let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
                 continue;
             };
+            if connection.generation != generation {
+                continue;
+            }
             connection.disarm(direction);
             match direction {
                 Direction::Read if connection.reading == Reading::Armed => {
                     connection.reading = Reading::Hot { quiet_turns: 0 };
-                    self.hot.push((conn, generation));
+                    self.hot.push(conn, connection);
                 }
                 Direction::Read => {}
                 Direction::Write => self.write(shard, now, conn),
@@ -181,86 +186,93 @@ impl Sockets {
         any
     }
 
-    /// Reads each hot connection once. True if any had something.
-    pub(crate) fn read(&mut self, shard: &mut Shard, now: Instant) -> bool {
-        let mut any = false;
-        let mut hot = std::mem::replace(&mut self.hot, std::mem::take(&mut self.hot_before));
+    /// Reads hot connections, each once at most: all in front, the others for a bounded time. True if any had something
+    /// or was not reached.
+    pub(crate) fn read(&mut self, shard: &mut Shard, clock: Clock, now: Instant) -> bool {
         let mut scratch = std::mem::take(&mut self.scratch);
-        for (conn, generation) in hot.drain(..) {
-            let Some(connection) = self
-                .get_mut(conn)
-                .filter(|connection| connection.generation == generation)
-            else {
-                continue;
-            };
-            let Reading::Hot { quiet_turns } = connection.reading else {
-                continue;
-            };
-            if connection.phase == Phase::Open && !shard.may_read(conn) {
-                connection.reading = Reading::Held;
-                continue;
-            }
-            let read = connection.transport().read(&mut scratch);
-            self.counters.reads += 1;
-            match read {
-                Ok(0) => {
-                    self.end(shard, now, conn, None);
-                    any = true;
+        let read_bytes = self.read_bytes;
+        let mut any = false;
+        for _ in 0..self.hot.len(Lane::Front) {
+            // Acknowledgements make room for what waits: nobody is served by reading fewer of them.
+            any |= self.read_next(Lane::Front, shard, now, &mut scratch[..read_bytes]);
+        }
+        let begun = clock.now().elapsed();
+        for _ in 0..self.hot.len(Lane::Back) {
+            if self.read_next(Lane::Back, shard, now, &mut scratch[..read_bytes]) {
+                any = true;
+                if clock.now().elapsed() - begun >= READ_TIME {
+                    break;
                 }
-                Ok(bytes) => {
-                    self.received(shard, now, conn, &scratch[..bytes]);
-                    any = true;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.counters.reads_empty += 1;
-                    self.cool(conn, quiet_turns + 1);
-                }
-                Err(source) => self.end(
-                    shard,
-                    now,
-                    conn,
-                    Some(MqttError::Io {
-                        operation: "read",
-                        source,
-                    }),
-                ),
             }
         }
         self.scratch = scratch;
-        self.hot_before = hot;
         any
     }
 
+    fn read_next(&mut self, lane: Lane, shard: &mut Shard, now: Instant, scratch: &mut [u8]) -> bool {
+        let Some(Entry { conn, ticket }) = self.hot.pop(lane) else {
+            return false;
+        };
+        let Some(connection) = self.get_mut(conn).filter(|connection| connection.ticket == ticket) else {
+            return false;
+        };
+        let Reading::Hot { quiet_turns } = connection.reading else {
+            return false;
+        };
+        if connection.phase == Phase::Open && !shard.may_read(conn) {
+            connection.reading = Reading::Held;
+            return false;
+        }
+        let read = connection.transport().read(scratch);
+        self.counters.reads += 1;
+        match read {
+            Ok(0) => self.end(shard, now, conn, None),
+            Ok(bytes) => self.received(shard, now, conn, &scratch[..bytes]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.counters.reads_empty += 1;
+                self.cool(conn, quiet_turns + 1);
+                return false;
+            }
+            Err(source) => self.end(
+                shard,
+                now,
+                conn,
+                Some(MqttError::Io {
+                    operation: "read",
+                    source,
+                }),
+            ),
+        }
+        true
+    }
+
     fn received(&mut self, shard: &mut Shard, now: Instant, conn: ConnId, bytes: &[u8]) {
-        let Some(connection) = self.get_mut(conn) else {
+        let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
             return;
         };
-        connection.reading = Reading::Hot { quiet_turns: 0 };
-        let (phase, generation) = (connection.phase, connection.generation);
-        match phase {
-            Phase::Open => shard.handle(now, Event::Bytes { conn, bytes }),
-            Phase::Flushing => {}
-            Phase::Draining => {
-                connection.drained_bytes = connection
-                    .drained_bytes
-                    .saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-                if connection.drained_bytes > DRAIN_BYTES_MAX {
-                    return self.finish(shard, now, conn);
-                }
+        if connection.phase == Phase::Draining {
+            let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            connection.drained_bytes = connection.drained_bytes.saturating_add(count);
+            if connection.drained_bytes > DRAIN_BYTES_MAX {
+                return self.finish(shard, now, conn);
             }
         }
-        self.hot.push((conn, generation));
+        connection.reading = Reading::Hot { quiet_turns: 0 };
+        connection.unanswered_bytes = 0;
+        self.hot.push(conn, connection);
+        if connection.phase == Phase::Open {
+            shard.handle(now, Event::Bytes { conn, bytes });
+        }
     }
 
     /// Nothing to read: again in the next turn, or when the ring says so.
     fn cool(&mut self, conn: ConnId, quiet_turns: u8) {
-        let Some(connection) = self.get_mut(conn) else {
+        let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
             return;
         };
         if quiet_turns < HOT_TURNS_MAX {
             connection.reading = Reading::Hot { quiet_turns };
-            let generation = connection.generation;
-            self.hot.push((conn, generation));
+            self.hot.push(conn, connection);
         } else {
             self.arm_read(conn);
         }
@@ -268,16 +280,25 @@ impl Sockets {
 
     /// The shard has nothing else to do: all hot connections wait for the ring.
     pub(crate) fn arm_hot(&mut self) {
-        let mut hot = std::mem::replace(&mut self.hot, std::mem::take(&mut self.hot_before));
-        for (conn, generation) in hot.drain(..) {
-            let is_hot = |connection: &&mut Connection| {
-                connection.generation == generation && matches!(connection.reading, Reading::Hot { .. })
-            };
-            if self.get_mut(conn).filter(is_hot).is_some() {
-                self.arm_read(conn);
+        for lane in [Lane::Front, Lane::Back] {
+            while let Some(Entry { conn, ticket }) = self.hot.pop(lane) {
+                let is_hot = |connection: &&mut Connection| {
+                    connection.ticket == ticket && matches!(connection.reading, Reading::Hot { .. })
+                };
+                if self.get_mut(conn).filter(is_hot).is_some() {
+                    self.arm_read(conn);
+                }
             }
         }
-        self.hot_before = hot;
+    }
+
+    /// Fits the size of reads to how long the turn took that began with the last ones.
+    pub(crate) fn fit_reads(&mut self, turn: Duration) {
+        if turn > TURN_LONG {
+            self.read_bytes = (self.read_bytes / 2).max(READ_BYTES_MIN);
+        } else if turn < TURN_SHORT {
+            self.read_bytes = (self.read_bytes * 2).min(SCRATCH_BYTES);
+        }
     }
 
     fn arm_read(&mut self, conn: ConnId) {
@@ -308,6 +329,14 @@ pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<I
 
 /// One read takes this much at most, so that no connection has more than its share of a turn.
 const SCRATCH_BYTES: usize = 64 * 1024;
+/// The least that a read takes, however much work it makes: some small messages.
+const READ_BYTES_MIN: usize = 2 * 1024;
+/// A turn that took longer halves the reads: what it delays is everyone.
+const TURN_LONG: Duration = Duration::from_millis(4);
+/// A turn that was shorter doubles them.
+const TURN_SHORT: Duration = Duration::from_millis(1);
+/// How long a turn reads hot connections that are not in front.
+const READ_TIME: Duration = Duration::from_micros(500);
 /// Turns without data after which a connection waits for the ring.
 const HOT_TURNS_MAX: u8 = 3;
 /// Bytes that a closing connection may still send before it is cut off.

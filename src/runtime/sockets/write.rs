@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use ringmq_shard::shard::{ConnId, Shard};
 use ringmq_shard::time::Instant;
 
-use super::super::connection::Phase;
+use super::super::connection::{Phase, Reading};
 use super::super::deadlines::DeadlineKind;
 use super::Sockets;
 use crate::error::MqttError;
@@ -50,6 +50,7 @@ impl Sockets {
                 }
             };
             if moved > 0 {
+                self.note_written(conn, moved);
                 shard.written(now, conn, moved);
             }
             self.counters.writes += 1;
@@ -68,6 +69,19 @@ impl Sockets {
         // A socket that takes megabytes at once has had its share of this turn: it goes on when the ring says so.
         if !shard.output(conn).is_empty() {
             self.arm_write(now, conn);
+        }
+    }
+
+    /// A hot connection that owes an answer from here on is read before those that do not.
+    fn note_written(&mut self, conn: ConnId, bytes: usize) {
+        let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
+            return;
+        };
+        let owed_before = connection.owes_an_answer();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        connection.unanswered_bytes = connection.unanswered_bytes.saturating_add(bytes);
+        if !owed_before && connection.owes_an_answer() && matches!(connection.reading, Reading::Hot { .. }) {
+            self.hot.push(conn, connection);
         }
     }
 

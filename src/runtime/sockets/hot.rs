@@ -1,0 +1,65 @@
+//! Which connections the next turns read, and in which order.
+
+use std::collections::VecDeque;
+
+use ringmq_shard::shard::ConnId;
+
+use super::super::connection::Connection;
+
+/// Two queues of connections to read. Each is read in turn, so that nobody waits for more than one round; a turn
+/// that runs out of time goes on with the next in the queue.
+///
+/// A connection that was sent much and has not answered is in *front*: a subscriber with a full window can take nothing
+/// before its acknowledgements are read, and with a thousand publishers between two of its turns its queue would
+/// only grow.
+#[derive(Debug, Default)]
+pub(crate) struct HotList {
+    front: VecDeque<Entry>,
+    back: VecDeque<Entry>,
+    /// Of the entry that was made last.
+    ticket: u32,
+}
+
+/// A connection has at most one entry that is valid: the one with its ticket. The others are left where they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) conn: ConnId,
+    pub(crate) ticket: u32,
+}
+
+/// One of the two queues.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Lane {
+    Front,
+    Back,
+}
+
+impl HotList {
+    /// Puts the connection at the end of the queue that it belongs to; an entry that it has already is void.
+    pub(crate) fn push(&mut self, conn: ConnId, connection: &mut Connection) {
+        self.ticket = self.ticket.wrapping_add(1);
+        connection.ticket = self.ticket;
+        let lane = if connection.owes_an_answer() {
+            Lane::Front
+        } else {
+            Lane::Back
+        };
+        let ticket = self.ticket;
+        self.lane(lane).push_back(Entry { conn, ticket });
+    }
+
+    pub(crate) fn pop(&mut self, lane: Lane) -> Option<Entry> {
+        self.lane(lane).pop_front()
+    }
+
+    pub(crate) fn len(&mut self, lane: Lane) -> usize {
+        self.lane(lane).len()
+    }
+
+    fn lane(&mut self, lane: Lane) -> &mut VecDeque<Entry> {
+        match lane {
+            Lane::Front => &mut self.front,
+            Lane::Back => &mut self.back,
+        }
+    }
+}
