@@ -33,6 +33,12 @@ build() {
     (cd "$ROOT" && cargo build --release --locked --quiet "${flags[@]}") || die "the build failed"
 }
 
+# Without TLS and WebSockets, which the scenarios do not use, and without its lock file, whose `metrics` 0.22.1 no longer
+# compiles.
+install_rumqttd() {
+    cargo install rumqttd --version $RUMQTTD_VERSION --no-default-features --root "$PEERS"
+}
+
 # The highest number of connections that fits the limit of open files, at most $1.
 connections() {
     local limit

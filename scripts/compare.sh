@@ -15,7 +15,7 @@ Usage: scripts/compare.sh [OPTIONS] [NAME | NAME=COMMAND]...
                     Without any: ringmq mosquitto rumqttd floor, as far as they are installed
 
   --rounds N        rounds [5]
-  --quick           one round of two seconds per scenario: for a look, not for figures
+  --quick           two seconds per scenario, and one round if not told otherwise: for a look, not for figures
   --scenarios LIST  only these, by the beginning of their names: pairs,fanout,latency
   --baseline NAME   whose cost is 1 [ringmq, else the first]
   --args "..."      more options for every scenario, such as "--nap 100us" or "-s 1024"
@@ -25,11 +25,11 @@ Leaves table.md, comparison.json and report.html in DIR, and the JSON of every r
 EOF
 }
 
-ROUNDS=5 QUICK='' ONLY='' BASELINE='' ARGS='' OUT=$ROOT/target/bench/compare BROKERS=()
+ROUNDS='' QUICK='' ONLY='' BASELINE='' ARGS='' OUT=$ROOT/target/bench/compare BROKERS=()
 while (($#)); do
     case $1 in
     --rounds) ROUNDS=$2 && shift ;;
-    --quick) QUICK=--quick ROUNDS=1 ;;
+    --quick) QUICK=--quick ;;
     --scenarios) ONLY=$2 && shift ;;
     --baseline) BASELINE=$2 && shift ;;
     --args) ARGS=$2 && shift ;;
@@ -40,6 +40,8 @@ while (($#)); do
     esac
     shift
 done
+ROUNDS=${ROUNDS:-${QUICK:+1}}
+ROUNDS=${ROUNDS:-5}
 if ((${#BROKERS[@]} == 0)); then
     BROKERS=(ringmq)
     [[ -x $(command -v mosquitto || echo /usr/sbin/mosquitto) ]] && BROKERS+=(mosquitto)
@@ -61,7 +63,7 @@ for broker in "${BROKERS[@]}"; do
     case $broker in
     ringmq) PACKAGES+=(ringmq) ;;
     rumqttd)
-        [[ -x $PEERS/bin/rumqttd ]] || cargo install rumqttd --version $RUMQTTD_VERSION --locked --root "$PEERS" ||
+        [[ -x $PEERS/bin/rumqttd ]] || install_rumqttd ||
             die "rumqttd could not be installed"
         ;;
     esac

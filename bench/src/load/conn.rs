@@ -88,7 +88,11 @@ impl Conn {
     pub(crate) fn new(part: Part, plan: &Plan, fan: &[u32]) -> Conn {
         let role = match part {
             Part::Publisher(at) => Role::Publisher(Box::new(Publisher::new(&plan.publishers[at], &plan.load, fan))),
-            Part::Subscriber(at) => Role::Subscriber(Box::new(Subscriber::new(&plan.subscribers[at], fan.len()))),
+            Part::Subscriber(at) => Role::Subscriber(Box::new(Subscriber::new(
+                &plan.subscribers[at],
+                fan.len(),
+                plan.pacer_of(at),
+            ))),
             Part::Idle(_) => Role::Idle,
         };
         Conn {

@@ -107,10 +107,13 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// A delivery on `stream`, for publishers that must not run ahead. Neighbours are added up first: one shared
+    /// A delivery on `stream` to the subscriber that paces as `pacer`. Neighbours are added up first: one shared
     /// addition per run of messages from one publisher.
     #[inline]
-    pub(crate) fn progress(&mut self, stream: u32) {
+    pub(crate) fn progress(&mut self, stream: u32, pacer: u32) {
+        if self.shared.pacers.get(stream as usize) != Some(&pacer) {
+            return;
+        }
         if stream != self.run_stream {
             self.flush_progress();
             self.run_stream = stream;

@@ -141,6 +141,27 @@ impl Plan {
         fan
     }
 
+    /// For each stream, who paces its publisher, see [`Plan::pacer_of`]: of its subscribers, the one with the most
+    /// streams, which falls behind first. `u32::MAX` where nobody is subscribed.
+    pub(crate) fn pacers(&self) -> Vec<u32> {
+        let mut pacers = vec![u32::MAX; self.streams()];
+        let mut order: Vec<usize> = (0..self.subscribers.len()).collect();
+        order.sort_by_cached_key(|&at| self.subscribers[at].expects.streams().count());
+        for at in order {
+            for stream in self.subscribers[at].expects.streams() {
+                pacers[stream] = self.pacer_of(at);
+            }
+        }
+        pacers
+    }
+
+    /// The number under which subscriber `at` paces publishers: its own, or one that all members of its group share.
+    pub(crate) fn pacer_of(&self, at: usize) -> u32 {
+        self.subscribers[at]
+            .group
+            .map_or(at as u32, |group| u32::MAX - 1 - group as u32)
+    }
+
     /// All connections.
     pub(crate) fn connections(&self) -> usize {
         self.publishers.len() + self.subscribers.len() + self.idle.len()
@@ -179,5 +200,83 @@ impl Expects {
             Expects::These(streams) => streams.last().map_or(0, |&last| last as usize + 1),
             Expects::Anything => 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscriber(first: u32, count: u32, group: Option<usize>) -> SubscriberPlan {
+        SubscriberPlan {
+            client_id: String::new(),
+            filters: Vec::new(),
+            expects: Expects::Range { first, count },
+            group,
+        }
+    }
+
+    fn plan(subscribers: Vec<SubscriberPlan>, groups: usize) -> Plan {
+        let load = Load {
+            size: 16,
+            publish_qos: 0,
+            subscribe_qos: 0,
+            retain: false,
+            pace: Pace::Saturate,
+            window: 1,
+            ahead: 0,
+            limit: None,
+        };
+        Plan {
+            broker: Broker {
+                address: ([127, 0, 0, 1], 1883).into(),
+                sources: Vec::new(),
+                username: None,
+                password: None,
+                keep_alive_s: 0,
+                clean_session: true,
+            },
+            publishers: Vec::new(),
+            subscribers,
+            idle: Vec::new(),
+            groups,
+            load,
+            timing: Timing {
+                warmup: Duration::ZERO,
+                duration: None,
+                drain: Duration::ZERO,
+            },
+            threads: Threads {
+                count: 1,
+                cores: Vec::new(),
+                nap: Duration::ZERO,
+            },
+            connect_rate: None,
+            prior: 0,
+            sample_every: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_group_is_one_delivery() {
+        let members = vec![
+            subscriber(0, 2, Some(0)),
+            subscriber(0, 2, Some(0)),
+            subscriber(1, 1, None),
+        ];
+        assert_eq!(plan(members, 1).deliveries(), [1, 2]);
+    }
+
+    #[test]
+    fn whoever_takes_most_paces() {
+        let plan = plan(vec![subscriber(0, 3, None), subscriber(1, 1, None)], 0);
+        assert_eq!(plan.pacers(), [0, 0, 0]);
+    }
+
+    #[test]
+    fn members_of_a_group_pace_together() {
+        let plan = plan(vec![subscriber(0, 1, Some(0)), subscriber(0, 1, Some(0))], 1);
+        assert_eq!(plan.pacers(), [plan.pacer_of(0)]);
+        assert_eq!(plan.pacer_of(0), plan.pacer_of(1));
     }
 }

@@ -14,8 +14,9 @@ use crate::wire::template::Template;
 /// Bytes written at once, at most. Large enough that the system call is noise, small enough for the kernel to take.
 const BATCH_BYTES: usize = 64 * 1024;
 
-/// Without any delivery for so long, what a starved publisher waits for is given up: the broker dropped it.
-const FORGIVE_AFTER_NS: u64 = 250_000_000;
+/// Without any delivery for so long, what a starved publisher waits for is given up: the broker dropped it. At QoS 0 it
+/// may; at QoS 1 and 2 it has no business to, and slow is more likely.
+const FORGIVE_AFTER_NS: [u64; 3] = [250_000_000, 5_000_000_000, 5_000_000_000];
 
 /// One publisher.
 ///
@@ -26,8 +27,8 @@ pub(crate) struct Publisher {
     /// One per topic; message `m` uses `m % templates.len()`.
     templates: Vec<Template>,
     first_stream: u32,
-    /// Deliveries that one message makes; 0 where nobody is subscribed or several topics make it vary.
-    fan: u64,
+    /// Somebody is subscribed to its one topic, and it must not run ahead of them.
+    is_paced: bool,
     /// Messages given to the connection.
     started: u64,
     /// Messages after which it stops; lowered to `started` when the run ends.
@@ -40,7 +41,7 @@ pub(crate) struct Publisher {
     /// PUBCOMP.
     completed: Acks,
     starved: Option<Starved>,
-    /// Deliveries given up, so that a broker that drops does not stop its publishers for good.
+    /// Messages given up, so that a broker that drops does not stop its publishers for good.
     forgiven: u64,
     /// [`Publisher::take_finished`] has said so.
     finished: bool,
@@ -78,16 +79,12 @@ impl Publisher {
             .iter()
             .map(|topic| Template::new(topic, load.publish_qos, load.retain, load.size))
             .collect();
-        let fan = if templates.len() == 1 {
-            u64::from(fan[plan.first_stream as usize])
-        } else {
-            0
-        };
+        let is_paced = templates.len() == 1 && fan[plan.first_stream as usize] > 0;
         let limit = load.limit.map_or(u64::MAX, |limit| limit * templates.len() as u64);
         Publisher {
             templates,
             first_stream: plan.first_stream,
-            fan,
+            is_paced,
             started: 0,
             limit,
             released: 0,
@@ -236,12 +233,12 @@ impl Publisher {
     /// it goes on with a batch and not with single messages.
     fn credit(&mut self, cx: &Context<'_>) -> u64 {
         let ahead = cx.load.ahead;
-        if ahead == 0 || self.fan == 0 || matches!(cx.load.pace, Pace::PerSecond(_)) {
+        if ahead == 0 || !self.is_paced || matches!(cx.load.pace, Pace::PerSecond(_)) {
             return u64::MAX;
         }
         let delivered = cx.shared.progress[self.first_stream as usize].load(Relaxed);
-        let outstanding = (self.started * self.fan).saturating_sub(delivered + self.forgiven);
-        let credit = ahead.saturating_sub(outstanding.div_ceil(self.fan));
+        let outstanding = self.started.saturating_sub(delivered + self.forgiven);
+        let credit = ahead.saturating_sub(outstanding);
         let needed = if self.starved.is_some() { ahead.div_ceil(2) } else { 1 };
         if credit >= needed {
             self.starved = None;
@@ -249,7 +246,7 @@ impl Publisher {
         }
         match self.starved {
             Some(starved) if starved.delivered == delivered => {
-                if cx.now.saturating_sub(starved.since) > FORGIVE_AFTER_NS {
+                if cx.now.saturating_sub(starved.since) > FORGIVE_AFTER_NS[usize::from(cx.load.publish_qos)] {
                     self.forgiven += outstanding;
                     self.starved = None;
                 }

@@ -98,7 +98,8 @@ pub(crate) fn interrupted() -> bool {
 pub(crate) fn run(plan: &Plan, pid: Option<u32>, watch: &mut dyn Watch) -> Result<Outcome, RunError> {
     let fan = plan.deliveries();
     let tracks_progress = plan.load.ahead > 0 && matches!(plan.load.pace, Pace::Saturate);
-    let shared = Shared::new(plan.threads.count, if tracks_progress { fan.len() } else { 0 });
+    let pacers = if tracks_progress { plan.pacers() } else { Vec::new() };
+    let shared = Shared::new(plan.threads.count, pacers);
     let mut workers = Vec::new();
     for index in 0..plan.threads.count {
         workers.push(Worker::new(plan, &shared, &fan, index).map_err(RunError::Thread)?);

@@ -57,7 +57,9 @@ pub(crate) struct Shared {
     pub(crate) measure_from: AtomicU64,
     pub(crate) measure_until: AtomicU64,
     pub(crate) tallies: Vec<Tally>,
-    /// Deliveries per stream, for [`super::plan::Load::ahead`]; empty where that is off.
+    /// For each stream, who paces its publisher, for [`super::plan::Load::ahead`]; empty where that is off.
+    pub(crate) pacers: Vec<u32>,
+    /// For each stream, what that subscriber has received of it.
     pub(crate) progress: Vec<AtomicU64>,
     /// Connections that ended before they should have.
     pub(crate) broken: AtomicU64,
@@ -69,14 +71,15 @@ pub(crate) struct Shared {
 const REASONS_MAX: usize = 5;
 
 impl Shared {
-    pub(crate) fn new(threads: usize, progress: usize) -> Shared {
+    pub(crate) fn new(threads: usize, pacers: Vec<u32>) -> Shared {
         Shared {
             phase: AtomicU8::new(Phase::Connect as u8),
             schedule_start: AtomicU64::new(u64::MAX),
             measure_from: AtomicU64::new(u64::MAX),
             measure_until: AtomicU64::new(u64::MAX),
             tallies: (0..threads).map(|_| Tally::default()).collect(),
-            progress: (0..progress).map(|_| AtomicU64::new(0)).collect(),
+            progress: pacers.iter().map(|_| AtomicU64::new(0)).collect(),
+            pacers,
             broken: AtomicU64::new(0),
             reasons: Mutex::default(),
         }

@@ -28,7 +28,7 @@ const STEP_MAX_NS: u64 = 5_000_000_000;
 /// # Errors
 /// [`RunError`], for threads and cores; refused connections are counted.
 pub(crate) fn storm(plan: &Plan, pid: Option<u32>, watch: &mut dyn Watch) -> Result<Outcome, RunError> {
-    let shared = Shared::new(plan.threads.count, 0);
+    let shared = Shared::new(plan.threads.count, Vec::new());
     let before = pid.and_then(memory);
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..plan.threads.count)

@@ -32,6 +32,8 @@ pub(crate) struct Subscriber {
     /// Streams of other processes: tracks appear as streams do, and begin where they are first seen.
     anything: bool,
     group: Option<usize>,
+    /// As whom it paces publishers.
+    pacer: u32,
     /// Per stream, the next sequence that keeps a group member's messages in order.
     order: Vec<u64>,
     pub(crate) counts: Counts,
@@ -62,8 +64,8 @@ pub(crate) enum SubackError {
 }
 
 impl Subscriber {
-    /// `streams`: all there are, for subscribers that name theirs one by one.
-    pub(crate) fn new(plan: &SubscriberPlan, streams: usize) -> Subscriber {
+    /// `streams`: all there are, for subscribers that name theirs one by one; `pacer`: as whom it paces publishers.
+    pub(crate) fn new(plan: &SubscriberPlan, streams: usize, pacer: u32) -> Subscriber {
         let (first, count) = match plan.expects {
             Expects::Range { first, count } => (first, count as usize),
             Expects::These(_) => (0, streams),
@@ -81,6 +83,7 @@ impl Subscriber {
             tracks,
             anything: matches!(plan.expects, Expects::Anything),
             group: plan.group,
+            pacer,
             order,
             counts: Counts::default(),
         }
@@ -166,7 +169,7 @@ impl Subscriber {
         }
         if self.note(stamp, cx) {
             cx.distinct += 1;
-            cx.progress(stamp.stream);
+            cx.progress(stamp.stream, self.pacer);
             cx.record_latency(stamp);
         }
         Ok(())

@@ -23,6 +23,12 @@ use crate::wire::packet::DISCONNECT;
 /// Receive buffer of a thread; holds several batches, and never less than two packets.
 const SCRATCH_BYTES: usize = 256 * 1024;
 
+/// Few subscribers among many publishers are read again after so many events, and not once per turn: a broker's in-flight
+/// window for each of them would otherwise be answered once per turn of thousands of publishers, and so limit the run.
+const PEEK_EVERY: usize = 32;
+/// More subscribers than this on one thread are not few, and get their reads often enough.
+const PEEK_MAX: usize = 32;
+
 /// Longest sleep: bounds how stale the counters get.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
 
@@ -62,6 +68,8 @@ pub(super) struct Side<'a> {
     pub(super) phase: Phase,
     /// Connections that publish, in the order of the schedule.
     pub(super) publishers: Vec<usize>,
+    /// Subscribers that are read again within a turn, see [`PEEK_EVERY`].
+    few: std::ops::Range<usize>,
     /// Open loop: the next slot and the time between two, nanoseconds.
     pub(super) slot: u64,
     pub(super) slots: Option<Slots>,
@@ -86,7 +94,13 @@ impl<'a> Worker<'a> {
         conns.extend(mine(plan.idle.len()).map(|at| Conn::new(Part::Idle(at), plan, fan)));
         let first_publisher = conns.len();
         conns.extend(mine(plan.publishers.len()).map(|at| Conn::new(Part::Publisher(at), plan, fan)));
-        let publishers = (first_publisher..conns.len()).collect();
+        let publishers: Vec<usize> = (first_publisher..conns.len()).collect();
+        let subscribers = mine(plan.subscribers.len()).len();
+        let few = if subscribers <= PEEK_MAX && publishers.len() > PEEK_EVERY {
+            0..subscribers
+        } else {
+            0..0
+        };
         let rate = plan.connect_rate.map(|rate| rate / plan.threads.count as f64);
         let keep_alive_ns = u64::from(plan.broker.keep_alive_s) * 1_000_000_000;
         let side = Side {
@@ -104,6 +118,7 @@ impl<'a> Worker<'a> {
             unread: Vec::new(),
             phase: Phase::Connect,
             publishers,
+            few,
             slot: 0,
             slots: None,
             ping_at: u64::MAX,
@@ -145,8 +160,11 @@ impl<'a> Worker<'a> {
                 std::thread::sleep(self.side.plan.threads.nap);
             }
             self.poller.wait(self.side.sleep())?;
-            for event in self.poller.ready() {
+            for (count, event) in self.poller.ready().enumerate() {
                 self.side.handle(event);
+                if (count + 1).is_multiple_of(PEEK_EVERY) {
+                    self.side.peek();
+                }
             }
         }
     }
@@ -210,6 +228,15 @@ impl Side<'_> {
         }
         if event.readable {
             self.read(at, event.hung_up);
+        }
+    }
+
+    /// Reads the few subscribers again, while publishers run.
+    fn peek(&mut self) {
+        if self.phase == Phase::Run {
+            for at in self.few.clone() {
+                self.read(at, false);
+            }
         }
     }
 

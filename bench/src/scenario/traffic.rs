@@ -55,7 +55,7 @@ pub(crate) struct TrafficArgs {
     #[arg(short = 'F', long, alias = "inflight", value_parser = clap::value_parser!(u32).range(1..=65_535))]
     window: Option<u32>,
     /// Messages that a publisher may be ahead of its subscribers, so that a broker is measured and not its drops; 0 is no limit
-    /// [default: 40,000 deliveries over all publishers, at most 1000 messages each]
+    /// [default: so that no subscriber is more than 8,000 messages behind, nor all together 40,000]
     #[arg(long)]
     ahead: Option<u64>,
     /// Open loop: messages per second over all publishers
@@ -173,9 +173,24 @@ pub(crate) fn traffic(verb: Traffic) -> Result<bool, ScenarioError> {
     run(&args, &defaults, clients)
 }
 
-/// Deliveries under way over all publishers, where the command line is silent: tens of milliseconds of a fast broker's
-/// work, and no more than its peers' queues hold.
+/// Deliveries under way over all subscribers, where the command line is silent: milliseconds of a fast broker's work, so
+/// that it never waits for this tool.
 const DELIVERIES_AHEAD: u64 = 40_000;
+/// Deliveries that one subscriber may be behind: below what a broker queues for a session by default (RingMQ 10,000
+/// messages), so that it is measured at what it carries and not at what it drops.
+const BACKLOG_MAX: u64 = 8_000;
+
+/// Messages that each publisher may be ahead of its subscribers so that both limits hold.
+fn ahead(plan: &Plan) -> u64 {
+    let deliveries: u64 = plan.deliveries().iter().map(|&fan| u64::from(fan)).sum();
+    let streams = plan
+        .subscribers
+        .iter()
+        .map(|subscriber| subscriber.expects.streams().count() as u64)
+        .max();
+    let limit = (DELIVERIES_AHEAD / deliveries.max(1)).min(BACKLOG_MAX / streams.unwrap_or(1).max(1));
+    limit.clamp(1, 1000)
+}
 
 /// How many clients, and where they publish.
 pub(crate) struct Sizes<'a> {
@@ -216,10 +231,7 @@ fn run(args: &TrafficArgs, defaults: &Defaults, clients: fn(&Sizes<'_>, &mut Pla
         },
         &mut plan,
     );
-    if args.ahead.is_none() {
-        let deliveries: u64 = plan.deliveries().iter().map(|&fan| u64::from(fan)).sum();
-        plan.load.ahead = (DELIVERIES_AHEAD / deliveries.max(1)).clamp(10, 1000);
-    }
+    plan.load.ahead = args.ahead.unwrap_or_else(|| ahead(&plan));
     let rate = load_rate(&load).map_or(String::new(), |rate| format!("-{rate}"));
     let subject = args.common.subject(
         defaults.name,
@@ -248,7 +260,6 @@ impl TrafficArgs {
                 .filter(|&rate| rate > 0.0)
                 .map_or(Pace::Saturate, Pace::PerSecond),
             window: self.window.unwrap_or(defaults.window),
-            ahead: self.ahead.unwrap_or(0),
             limit: self.limit.map(|limit| limit.div_ceil(publishers as u64)),
             ..load(qos, self.size)
         }
