@@ -86,7 +86,11 @@ run_one() {
         --cores "$LOAD_CORE" --json "$OUT/runs/$case-$name-$round.json" </dev/null
     case $? in
     0) ;;
-    124) echo "  $name: $case took longer than two minutes, and is left out" >&2 ;;
+    124)
+        # It reported what it had when it was stopped, which is no result.
+        rm -f "$OUT/runs/$case-$name-$round.json"
+        FAULTY+=("$name $case round $round: longer than two minutes, left out")
+        ;;
     *) FAULTY+=("$name $case round $round") ;;
     esac
     stop_broker

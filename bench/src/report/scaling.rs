@@ -25,6 +25,10 @@ pub(crate) fn render(comparison: &Comparison) -> String {
         }
     }
     let values = || series.iter().flat_map(|one| &one.points);
+    let least = values()
+        .map(|point| point.1)
+        .filter(|&rate| rate > 0.0)
+        .fold(f64::MAX, f64::min);
     let most = values().map(|point| point.1).fold(1.0, f64::max);
     let mut counts: Vec<f64> = values().map(|point| point.0).collect();
     counts.sort_by(f64::total_cmp);
@@ -40,7 +44,8 @@ pub(crate) fn render(comparison: &Comparison) -> String {
         low: low - 0.25,
         high: high + 0.25,
     };
-    let y = Axis::linear("messages per second", most, short);
+    // Scenarios lie decades apart, and on this axis equal speed-ups have equal slopes.
+    let y = Axis::log("messages per second", least.min(most), most, short);
     let title = "Throughput by number of shards";
     format!(
         "{}<style>{STYLE}</style><rect width=\"{WIDTH}\" height=\"{HEIGHT}\" class=\"paper\"/>{}</svg>\n",
