@@ -14,6 +14,8 @@ mod connect;
 mod connection;
 mod depart;
 mod event;
+#[doc(hidden)]
+pub mod fuzz;
 mod outgoing;
 mod output;
 mod peer;

@@ -6,6 +6,8 @@
 
 mod error;
 mod filter;
+#[doc(hidden)]
+pub mod fuzz;
 mod name;
 mod trie;
 
