@@ -148,7 +148,7 @@ impl Executor {
         worked |= self.take_inbox(now);
         worked |= self.sockets.take_fired(&mut self.shard, now);
         if self.port.may_read() {
-            worked |= self.sockets.read(&mut self.shard, self.config.clock, now);
+            worked |= self.sockets.read(&mut self.shard, &self.port, self.config.clock, now);
         }
         worked |= self.take_time(now);
         worked | self.flush(now)

@@ -131,6 +131,18 @@ impl<T, C> Port<T, C> {
         Some(batch)
     }
 
+    /// Hands over every batch that is in the inbox at this moment.
+    pub(crate) fn catch_up(&self, mut take: impl FnMut(T)) {
+        let own = self.own();
+        if own.inbox.is_empty() {
+            return;
+        }
+        for _ in 0..own.inbox.len() {
+            let Some(batch) = self.receive() else { return };
+            take(batch);
+        }
+    }
+
     /// Wakes the shards that wait for this inbox. The fence pairs with the one in [`may_sleep`](Self::may_sleep):
     /// either that shard's last look sees the depth from before it, or this one sees the shard's mark.
     fn unblock(&self) {

@@ -19,13 +19,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ringmq_shard::shard::{ConnId, Event, Shard};
+use ringmq_shard::shard::{ConnId, Event, PeerBatch, Shard};
 use ringmq_shard::time::Instant;
 use tracing::debug;
 
 use super::clock::Clock;
 use super::connection::{Connection, Phase, Reading};
 use super::deadlines::Deadlines;
+use super::mesh::Port;
 use super::ready::{Direction, Fired, ReadyList};
 use crate::error::MqttError;
 use crate::logging::LogLimiter;
@@ -188,17 +189,17 @@ impl Sockets {
 
     /// Reads hot connections, each once at most: all in front, the others for a bounded time. True if any had something
     /// or was not reached.
-    pub(crate) fn read(&mut self, shard: &mut Shard, clock: Clock, now: Instant) -> bool {
+    pub(crate) fn read<C>(&mut self, shard: &mut Shard, port: &Port<PeerBatch, C>, clock: Clock, now: Instant) -> bool {
         let mut scratch = std::mem::take(&mut self.scratch);
         let read_bytes = self.read_bytes;
         let mut any = false;
         for _ in 0..self.hot.len(Lane::Front) {
             // Acknowledgements make room for what waits: nobody is served by reading fewer of them.
-            any |= self.read_next(Lane::Front, shard, now, &mut scratch[..read_bytes]);
+            any |= self.read_next(Lane::Front, shard, port, now, &mut scratch[..read_bytes]);
         }
         let begun = clock.now().elapsed();
         for _ in 0..self.hot.len(Lane::Back) {
-            if self.read_next(Lane::Back, shard, now, &mut scratch[..read_bytes]) {
+            if self.read_next(Lane::Back, shard, port, now, &mut scratch[..read_bytes]) {
                 any = true;
                 if clock.now().elapsed() - begun >= READ_TIME {
                     break;
@@ -209,7 +210,14 @@ impl Sockets {
         any
     }
 
-    fn read_next(&mut self, lane: Lane, shard: &mut Shard, now: Instant, scratch: &mut [u8]) -> bool {
+    fn read_next<C>(
+        &mut self,
+        lane: Lane,
+        shard: &mut Shard,
+        port: &Port<PeerBatch, C>,
+        now: Instant,
+        scratch: &mut [u8],
+    ) -> bool {
         let Some(Entry { conn, ticket }) = self.hot.pop(lane) else {
             return false;
         };
@@ -227,7 +235,11 @@ impl Sockets {
         self.counters.reads += 1;
         match read {
             Ok(0) => self.end(shard, now, conn, None),
-            Ok(bytes) => self.received(shard, now, conn, &scratch[..bytes]),
+            Ok(bytes) => {
+                // Whoever sent this may have been told of something that is in the inbox by now: that comes first.
+                port.catch_up(|batch| shard.handle(now, Event::Peer(batch)));
+                self.received(shard, now, conn, &scratch[..bytes]);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.counters.reads_empty += 1;
                 self.cool(conn, quiet_turns + 1);
