@@ -6,7 +6,7 @@
 //! a promise is broken. The same seed is the same run. [`shrink`] takes steps out of a failing run while it still fails.
 //!
 //! Not simulated: a restart that reads a store back, which the core cannot do. What a crash would leave is
-//! checked as records: whatever is acknowledged is in a durable one ([`store::SimStore::durable_records`] is where a restart would begin).
+//! checked as records: whatever is acknowledged is in a durable one.
 
 mod act;
 mod client;

@@ -35,6 +35,7 @@ pub(crate) struct Entry {
 
 impl SimStore {
     /// Makes everything durable.
+    #[cfg(test)]
     pub(crate) fn sync(&self) -> Lsn {
         let count = self.inner.borrow().records.len();
         self.sync_some(count)
@@ -79,14 +80,6 @@ impl SimStore {
             about: about.to_owned(),
         };
         self.inner.borrow().known.contains(&entry)
-    }
-
-    /// The durable records in order: what a restart would read. (The core cannot read them back yet; when it can, the
-    /// simulation restarts shards from here.)
-    pub(crate) fn durable_records(&self) -> Vec<Entry> {
-        let inner = self.inner.borrow();
-        let to = usize::try_from(inner.durable).expect("an index");
-        inner.records[..to].to_vec()
     }
 
     /// The kinds of all records, in order.

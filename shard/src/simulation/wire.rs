@@ -2,6 +2,7 @@
 
 use crate::codec::{Connect, Packet, Protocol, Will, encode};
 
+#[cfg(test)]
 pub(crate) fn connect_bytes(client_id: &str, clean: bool, keep_alive: u16) -> Vec<u8> {
     connect_with(client_id, clean, keep_alive, None)
 }
