@@ -33,7 +33,10 @@ impl Broker {
             .expect("such a seed is among the first few");
         let mut command = ringmq();
         command.args(["--listen", "127.0.0.1:0", "--shards", &shards.to_string()]);
-        command.args(["--placement-seed", &placement_seed.to_string(), "--sys-interval", "0"]);
+        command.args(["--placement-seed", &placement_seed.to_string()]);
+        if !flags.contains(&"--sys-interval") {
+            command.args(["--sys-interval", "0"]);
+        }
         let process = Process::spawn(command.args(flags));
         let addr = process.await_output(|output| {
             let addr = output.lines().find_map(|line| line.split("listening on ").nth(1))?;
@@ -109,6 +112,17 @@ impl Broker {
     pub fn await_log(&self, is_it: impl Fn(&str) -> bool) -> String {
         self.process
             .await_output(|output| output.lines().find(|line| is_it(line)).map(str::to_owned))
+    }
+
+    /// Waits until `find` finds what it looks for in everything that the broker has printed.
+    pub fn await_output<T>(&self, find: impl Fn(&str) -> Option<T>) -> T {
+        self.process.await_output(find)
+    }
+
+    /// The lines of the log so far that satisfy `is_it`.
+    pub fn log_lines(&self, is_it: impl Fn(&str) -> bool) -> Vec<String> {
+        let output = self.process.output();
+        output.lines().filter(|line| is_it(line)).map(str::to_owned).collect()
     }
 
     /// The broker still accepts clients and moves messages.

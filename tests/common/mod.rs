@@ -1,5 +1,5 @@
-//! What the tests of the whole broker share: the process ([`broker`]), a client that speaks bytes ([`client`], [`wire`])
-//! and one that somebody else wrote ([`rumq`]).
+//! What the tests of the whole broker share: the process ([`broker`]), a client that speaks bytes ([`client`], [`wire`]),
+//! one that somebody else wrote ([`rumq`]), and one that reads the broker's counters ([`sys`]).
 //!
 //! A test is a closure over a running broker; [`each_broker`] runs it with 1, 2 and 3 shards side by side.
 #![allow(
@@ -12,6 +12,7 @@
 pub mod broker;
 pub mod client;
 pub mod rumq;
+pub mod sys;
 pub mod wire;
 
 use std::env;
@@ -20,6 +21,7 @@ use std::thread;
 
 pub use broker::{Broker, Process, ringmq};
 pub use client::{Client, PATIENCE, QUIET};
+pub use sys::Sys;
 pub use wire::{Connect, DISCONNECT, PINGREQ, Packet, Publish, publish};
 
 /// Runs the scenario against brokers with 1, 2 and 3 shards.
