@@ -78,7 +78,7 @@ impl Default for Limits {
         Limits {
             packet_bytes_max: 16 * 1024 * 1024,
             connect_bytes_max: 256 * 1024,
-            inflight_max: 100,
+            inflight_max: 1_000,
             inbound_qos2_max: 1_000,
             queued_messages_max: 100_000,
             queued_bytes_max: 64 * 1024 * 1024,
