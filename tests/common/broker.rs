@@ -1,6 +1,7 @@
 //! The broker as a process of its own.
 
 use std::env;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -132,6 +133,28 @@ impl Broker {
         client.publish("still/well", "yes", 0);
         client.expect_message("still/well", "yes", 0);
         client.disconnect();
+    }
+
+    /// Memory of the process that is resident, in bytes.
+    pub fn rss_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// Address space of the process, in bytes: also what was allocated and never touched.
+    pub fn address_space_bytes(&self) -> u64 {
+        self.status_bytes("VmSize:")
+    }
+
+    /// A size from `/proc/PID/status`: the pages of `statm`, in a unit that is the same on every machine.
+    fn status_bytes(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.expect("a size in KiB").trim().parse::<u64>().expect("a number") * 1024
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
     }
 
     /// The process, for tests of how it ends.

@@ -221,6 +221,11 @@ impl Client {
         while self.recv_or_close().is_some() {}
     }
 
+    /// The socket itself, for what a client with manners never does to it.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// `Ok(None)` is a close, `Err` a time-out.
     fn recv_by(&mut self, deadline: Instant) -> Result<Option<Packet>, ErrorKind> {
         let mut chunk = [0; 65_536];

@@ -1,5 +1,6 @@
 //! What the tests of the whole broker share: the process ([`broker`]), a client that speaks bytes ([`client`], [`wire`]),
-//! one that somebody else wrote ([`rumq`]), and one that reads the broker's counters ([`sys`]).
+//! one that somebody else wrote ([`rumq`]), one that reads the broker's counters ([`sys`]), and a bystander of attacks
+//! ([`control`]).
 //!
 //! A test is a closure over a running broker; [`each_broker`] runs it with 1, 2 and 3 shards side by side.
 #![allow(
@@ -11,6 +12,7 @@
 
 pub mod broker;
 pub mod client;
+pub mod control;
 pub mod rumq;
 pub mod sys;
 pub mod wire;
@@ -21,6 +23,7 @@ use std::thread;
 
 pub use broker::{Broker, Process, ringmq};
 pub use client::{Client, PATIENCE, QUIET};
+pub use control::{Control, attack};
 pub use sys::Sys;
 pub use wire::{Connect, DISCONNECT, PINGREQ, Packet, Publish, publish};
 
