@@ -54,7 +54,7 @@ pub(super) struct Connection {
     pub(super) gated: VecDeque<Gated>,
     /// How many of those are messages: no later message leaves before them.
     pub(super) gated_messages: u32,
-    /// When something was last received; or, of a held-back publisher, when it was let go.
+    /// When a packet was last received, or a good part of one; or, of a held-back publisher, when it was let go.
     pub(super) last_received: Instant,
     /// Silence granted: 1.5 times the Keep Alive. Zero: any.
     pub(super) silence_max: Duration,

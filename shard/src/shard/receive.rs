@@ -34,7 +34,6 @@ impl Shard {
             return;
         }
         self.clients.stats.bytes_received += bytes.len() as u64;
-        connection.last_received = now;
         if !connection.tail.is_empty() {
             if !self.may_read(conn) {
                 self.clients.connections[conn.index()].tail.extend_from_slice(bytes);
@@ -42,9 +41,15 @@ impl Shard {
             }
             let packet_bytes_max = self.packet_bytes_max(conn);
             let connection = &mut self.clients.connections[conn.index()];
+            let before = connection.tail.len();
             match connection.complete_tail(&mut bytes, packet_bytes_max) {
-                Ok(false) => return,
-                Ok(true) => {}
+                Ok(false) => {
+                    if connection.tail.len() / PROGRESS_BYTES > before / PROGRESS_BYTES {
+                        connection.last_received = now;
+                    }
+                    return;
+                }
+                Ok(true) => connection.last_received = now,
                 Err(error) => return self.close_malformed(now, conn, error),
             }
             let frame = std::mem::take(&mut connection.tail);
@@ -69,10 +74,14 @@ impl Shard {
         }
         let (used, stop) = self.on_frames(now, conn, bytes, None);
         self.after_frames(conn, &bytes[used..], &[], stop);
-        if stop == Stop::Incomplete && used < bytes.len() {
-            self.clients.connections[conn.index()]
-                .tail
-                .extend_from_slice(&bytes[used..]);
+        if stop == Stop::Incomplete {
+            let connection = &mut self.clients.connections[conn.index()];
+            if used > 0 || bytes.len() >= PROGRESS_BYTES {
+                connection.last_received = now;
+            }
+            if used < bytes.len() {
+                connection.tail.extend_from_slice(&bytes[used..]);
+            }
         }
     }
 
@@ -238,3 +247,7 @@ impl Connection {
         Ok(self.tail.len() >= self.frame_len)
     }
 }
+
+/// So many bytes of an incomplete packet count as a sign of life: a large one may take longer than the Keep Alive on a slow
+/// link, but a client that sends a byte now and then is gone for all that anybody knows [MQTT-3.1.2-24].
+const PROGRESS_BYTES: usize = 1_024;

@@ -113,6 +113,22 @@ fn silence_of_one_and_a_half_keep_alives_ends_the_connection() {
     assert_eq!(cluster.stats().timeouts, 1);
 }
 
+/// Bytes that make no packet are no sign of life, unless there are many: a large packet may come slowly. [MQTT-3.1.2-24]
+#[test]
+fn a_packet_that_trickles_in_keeps_no_connection_alive() {
+    for (piece, survives) in [(&[0; 1][..], false), (&[0; 1_000][..], true)] {
+        let mut cluster = Cluster::new(1);
+        let client = cluster.open();
+        cluster.send(client, &connect_bytes("device", true, 10));
+        cluster.send(client, &[0x30, 0xff, 0xff, 0x7f, 0, 1, b't']);
+        for _ in 0..20 {
+            cluster.advance(Duration::from_secs(5));
+            cluster.send(client, piece);
+        }
+        assert_eq!(cluster.is_closed(client), !survives, "{} bytes in 5 s", piece.len());
+    }
+}
+
 #[test]
 fn a_socket_without_connect_is_closed_after_the_connect_timeout() {
     let mut cluster = Cluster::new(2);
