@@ -191,3 +191,37 @@ fn see_a_message(broker: &Broker, others: &mut [Client], n: u8) {
     }
     publisher.disconnect();
 }
+
+/// Random bytes, as a first packet and from accepted clients; the same ones in every run.
+#[test]
+fn noise_harms_nobody() {
+    each_broker(|broker| {
+        let mut control = broker.connect("control");
+        control.subscribe("control", 1);
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 24) as u8
+        };
+        for round in 0..300 {
+            let len = 1 + usize::from(random()) / (1 + round % 7);
+            let mut noise: Vec<u8> = (0..len).map(|_| random()).collect();
+            let mut client = if round % 3 == 0 {
+                broker.dial()
+            } else {
+                broker.connect("noise")
+            };
+            if round % 2 == 0 {
+                // A header that fits, so that the body is looked at.
+                noise = packet(noise[0], &noise[1..]);
+            }
+            client.send_whatever(noise);
+            if round % 50 == 0 {
+                control.publish("control", "x", 0);
+                control.expect_message("control", "x", 0);
+            }
+        }
+    });
+}

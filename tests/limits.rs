@@ -384,3 +384,17 @@ fn retained_topics(broker: &Broker, payload: &str, count: usize) -> Vec<String> 
 fn owns(broker: &Broker, shard: u16, topic: &str) -> bool {
     ringmq_shard::hash::retained_owner(topic, broker.shards, broker.placement_seed).0 == shard
 }
+
+#[test]
+fn client_identifier_over_the_limit_is_refused_with_2() {
+    each_broker_with(&["--max-client-id-bytes", "30"], |broker| {
+        broker.connect(&"x".repeat(30)).ping();
+        let mut refused = broker.dial();
+        refused.send(Connect::new(&"x".repeat(31)).encode());
+        refused.expect(&Packet::Connack {
+            session_present: false,
+            code: 2,
+        });
+        refused.expect_close();
+    });
+}
