@@ -25,18 +25,16 @@ usage() {
 
 # Coverage for libFuzzer, as `cargo fuzz` asks for it. These are options of the code generator, so the stable compiler takes
 # them; they go to the target's crates only, since a --target is given.
-instrumented() {
-    local pass="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
-    pass+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
-    pass+=" -Cllvm-args=-sanitizer-coverage-trace-compares"
-    RUSTFLAGS="$pass" cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$triple" \
-        --target-dir "$target_dir" ${CARGO_BUILD_ARGS:-} "$@"
-}
-
 build() {
-    local bins=()
-    for target in "$@"; do bins+=(--bin "$target"); done
-    instrumented "${bins[@]}"
+    local target pass
+    for target in "$@"; do
+        pass="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
+        pass+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
+        # What is compared helps to write text and numbers. It costs the shard half of its speed, and its input has neither.
+        [[ $target == shard ]] || pass+=" -Cllvm-args=-sanitizer-coverage-trace-compares"
+        RUSTFLAGS="$pass" cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$triple" \
+            --target-dir "$target_dir" ${CARGO_BUILD_ARGS:-} --bin "$target"
+    done
 }
 
 binary() {
@@ -55,7 +53,8 @@ run() {
     local target=$1 budget=$2 log=$work/$1.log
     mkdir -p "$work/$target" "fuzz/corpus/$target"
     local options=(-max_total_time="$budget" -max_len="$(length_max "$target")" -timeout=10 -rss_limit_mb=2048
-        -artifact_prefix="$work/$target-" -print_final_stats=1 -use_value_profile=1)
+        -artifact_prefix="$work/$target-" -print_final_stats=1)
+    [[ $target == shard ]] || options+=(-use_value_profile=1)
     echo "fuzz: $target, $budget s"
     # What is new goes into the first folder; the committed corpus is only read.
     if "$(binary "$target")" "${options[@]}" "$work/$target" "fuzz/corpus/$target" >"$log" 2>&1; then
@@ -83,7 +82,7 @@ merge() {
     kept=$(mktemp -d)
     mkdir -p "$work/$target" "fuzz/corpus/$target"
     # Names given by people stay: they are regressions, or explain themselves.
-    "$(binary "$target")" -set_cover_merge=1 -max_len="$(length_max "$target")" "$kept" "fuzz/corpus/$target" "$work/$target" 2>&1 | tail -n 1
+    "$(binary "$target")" -set_cover_merge=1 -use_counters=0 -max_len="$(length_max "$target")" "$kept" "fuzz/corpus/$target" "$work/$target" 2>&1 | tail -n 1
     find "fuzz/corpus/$target" -type f -regextype posix-extended -regex '.*/[0-9a-f]{40}' -delete
     cp -n "$kept"/* "fuzz/corpus/$target/"
     rm -r "$kept"
@@ -91,19 +90,26 @@ merge() {
         "$(find "fuzz/corpus/$target" -type f -printf '%s\n' | awk '{ sum += $1 } END { print sum + 0 }') bytes"
 }
 
-# Source coverage needs the tools of the LLVM that rustc is built with, llvm-profdata-NN and llvm-cov-NN.
-coverage() {
-    local version profile=$target_dir/coverage
+# Source coverage needs llvm-profdata and llvm-cov of the LLVM that rustc is built with: as packages of the system
+# (llvm-profdata-NN), or of the toolchain (rustup component add llvm-tools).
+llvm() {
+    local version own
     version=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+    own=$(rustc --print sysroot)/lib/rustlib/$triple/bin/llvm-$1
+    if [[ -x $own ]]; then echo "$own"; else command -v "llvm-$1-$version"; fi
+}
+
+coverage() {
+    local profile=$target_dir/coverage profdata cov test
+    profdata=$(llvm profdata) && cov=$(llvm cov) || { echo "fuzz: there is no llvm-cov of rustc's LLVM" >&2 && exit 2; }
     mkdir -p "$profile"
     rm -f "$profile"/*.profraw
     RUSTFLAGS="-Cinstrument-coverage" LLVM_PROFILE_FILE="$profile/%p.profraw" \
         cargo test --locked --release -p ringmq-shard --test corpora --target-dir "$profile/target" ${CARGO_BUILD_ARGS:-} -- --test-threads=1
-    "llvm-profdata-$version" merge -sparse "$profile"/*.profraw -o "$profile/merged.profdata"
-    local test
+    "$profdata" merge -sparse "$profile"/*.profraw -o "$profile/merged.profdata"
     test=$(find "$profile/target/release/deps" -name 'corpora-*' -type f -executable -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d ' ' -f 2)
-    "llvm-cov-$version" report "$test" -instr-profile="$profile/merged.profdata" \
-        -ignore-filename-regex='(/registry/|/rustc/|/tests/|fuzz\.rs|library/)' \
+    "$cov" report "$test" -instr-profile="$profile/merged.profdata" \
+        -ignore-filename-regex='(/registry/|/rustc/|/tests/|/src/[a-z]+/fuzz|/src/simulation/|library/)' \
         -show-branch-summary=false
 }
 

@@ -117,6 +117,7 @@ fn decode() -> Seeds {
         ("suback", suback),
         ("unsubscribe", unsubscribe),
         ("acknowledgements", acknowledgements),
+        ("nul-at-the-end", b"\x30\x0F\x00\x0Bsensors/17\x0021".to_vec()),
         (
             "overlong-length",
             b"\xA2\x8C\x80\x80\x00\x00\x0A\x00\x03a/b\x00\x03c/#".to_vec(),
