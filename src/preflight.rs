@@ -124,16 +124,16 @@ pub fn check(config: &Config) -> Result<Host, PreflightError> {
             needed: MEMLOCK_MIN / 1024,
         });
     }
-    let needed = descriptors_needed(shards, config.listen.len() as u64);
+    let needed = descriptors_needed(shards, config.listeners.len() as u64);
     if let Some(got) = descriptors.filter(|&limit| limit < needed) {
         return Err(PreflightError::Descriptors { got, needed });
     }
     try_ring(memlock, shards)?;
     Ok(Host {
         listeners: config
-            .listen
+            .listeners
             .iter()
-            .map(|&address| bind_listener(address))
+            .map(|listener| bind_listener(listener.address))
             .collect::<Result<_, _>>()?,
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         memlock,

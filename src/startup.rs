@@ -19,8 +19,8 @@ pub(crate) fn ready() {
     say("ready\n");
 }
 
-/// Whoever started the broker may have closed its end: that is no reason not to serve.
-fn say(text: &str) {
+/// Writes to standard output. Whoever started the broker may have closed its end: that is no reason not to serve.
+pub(crate) fn say(text: &str) {
     let mut stdout = io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
@@ -119,7 +119,7 @@ fn memlock(config: &Config, host: &Host) -> String {
 }
 
 fn descriptors(config: &Config, host: &Host) -> String {
-    let own = descriptors_needed(config.shards.len() as u64, config.listen.len() as u64);
+    let own = descriptors_needed(config.shards.len() as u64, config.listeners.len() as u64);
     match host.descriptors {
         None => "no limit".into(),
         Some(limit) if limit < own + config.connections_max as u64 => {
@@ -154,7 +154,7 @@ mod tests {
     fn the_block_names_the_port_that_was_given() {
         let args = Args::try_parse_from(["ringmq", "--listen", "127.0.0.1:0", "--shards", "3"]).unwrap();
         let config = Config::from_args(&args, &[0, 1]).unwrap();
-        let listeners = vec![crate::listener::bind_to(config.listen[0]).unwrap()];
+        let listeners = vec![crate::listener::bind_to(config.listeners[0].address).unwrap()];
         let port = listeners[0].local_addr().unwrap().port();
         let host = Host {
             listeners,

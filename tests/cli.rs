@@ -32,7 +32,7 @@ fn help_lists_every_documented_flag_and_no_other() {
     let read = |path: &str| fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).expect(path);
     let (readme, page) = (read("README.md"), read("docs/configuration.md"));
     let first_flag = |line: &str, before: &str| {
-        let flag = line.strip_prefix(before)?.split([' ', '`']).next()?;
+        let flag = line.strip_prefix(before)?.split([' ', '`', '[']).next()?;
         Some(flag.to_owned())
     };
     let sorted = |text: &str, before: &str| {

@@ -1,11 +1,15 @@
-//! The command line as it is typed: flags, their environment variables and one line of help each.
+//! The table of settings: for each its flag, environment variable, default and one line of help.
 //!
-//! Nothing is checked here that needs more than the one value; see [`Config::from_args`](super::Config::from_args).
+//! The key of a setting in the configuration file is the name of its field here, which is its flag with `_` for `-`; so a
+//! setting is added in this file, judged in [`Config::from_args`](super::Config::from_args), and explained in
+//! `docs/configuration.md`. Nothing is checked here that needs more than the one value.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Parser, ValueEnum};
 use ringmq_shard::limits;
 
 use super::cores::CoreList;
@@ -15,13 +19,17 @@ use super::log::LogSetting;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ringmq", version = crate::VERSION, about, max_term_width = 110)]
 pub struct Args {
+    /// Configuration file; flags and environment variables go before what it says
+    #[arg(long, env = "RINGMQ_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// Address and port to listen on; may be given more than once [default: 127.0.0.1:1883]
     #[arg(long, env = "RINGMQ_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
     pub listen: Vec<SocketAddr>,
 
-    /// Let clients in without authentication on addresses that other hosts reach
-    #[arg(long, env = "RINGMQ_ALLOW_ANONYMOUS", value_parser = clap::builder::BoolishValueParser::new())]
-    pub allow_anonymous: bool,
+    /// Those that a `[[listener]]` of the file may set for itself.
+    #[command(flatten)]
+    pub listener: ListenerArgs,
 
     /// Shards, each with its own executor and thread [default: one per core that the process may use]
     #[arg(long, env = "RINGMQ_SHARDS", value_name = "N")]
@@ -149,6 +157,15 @@ pub struct Args {
     /// Log format (text, json) and level (error, warn, info, debug, trace); logs go to standard error
     #[arg(long, env = "RINGMQ_LOG", value_name = "FORMAT/LEVEL", default_value = "text/info")]
     pub log: LogSetting,
+}
+
+/// Settings of one listener. As a flag, a variable or a key outside of `[[listener]]` they hold for all.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ListenerArgs {
+    /// Let clients in without authentication on addresses that other hosts reach
+    #[arg(long, env = "RINGMQ_ALLOW_ANONYMOUS", value_name = "BOOL", default_value = "false", value_parser = BoolishValueParser::new(),
+          num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    pub allow_anonymous: bool,
 }
 
 /// `--slow-subscriber`.

@@ -1,32 +1,42 @@
-//! What the operator wants: command line and environment in, one validated [`Config`] out.
+//! What the operator wants: command line, environment and configuration file in, one validated [`Config`] out.
 //!
-//! Start with [`Args`] for the flags; [`Config::from_args`] is the only place that judges them together. Nothing
-//! farther in checks again. Every flag has its page in `docs/configuration.md`.
+//! Start with [`Args`], the table of settings; `file` reads the configuration file, `layers` says which value is in force,
+//! and [`Config::from_args`] is the only place that judges them together. Nothing farther in checks again. Every setting is
+//! explained in `docs/configuration.md`.
 
 mod args;
+mod command;
 mod cores;
+mod file;
+mod layers;
 mod log;
+mod nearest;
+mod print;
 #[cfg(test)]
 mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use clap::Parser;
 use ringmq_shard::limits::{Limits, SlowSubscriber};
 use ringmq_shard::topic::TopicLimits;
 use thiserror::Error;
 
-pub use args::Args;
+use command::{Task, Typed};
+use file::File;
+use layers::{Layer, Source, layers};
+
+pub use args::{Args, ListenerArgs};
 pub use cores::{CoreList, CoreListError};
 pub(crate) use cores::{available, ranges};
+pub use file::FileError;
 pub use log::{LogFormat, LogSetting, LogSettingError};
 
 /// All settings of one broker, checked against each other.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
     /// Where clients connect; never empty, no address twice.
-    pub listen: Vec<SocketAddr>,
+    pub listeners: Vec<ListenerConfig>,
     /// One entry per shard, in order of shards: the core it is pinned to, or `None` for all of them.
     pub shards: Vec<Option<usize>>,
     /// The cores that the shards run on, pinned or not; ascending.
@@ -47,6 +57,15 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// How log lines look, and which are written.
     pub log: LogSetting,
+}
+
+/// One address that clients connect to, and who may.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ListenerConfig {
+    /// Port 0: the system chooses.
+    pub address: SocketAddr,
+    /// Clients come in without authentication.
+    pub allow_anonymous: bool,
 }
 
 /// Settings that cannot hold together; the process ends with exit code 2.
@@ -91,25 +110,91 @@ pub enum ConfigError {
     },
 }
 
+/// Why there is no configuration.
+#[derive(Debug, Error)]
+enum LoadError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Contradiction(Box<Contradiction>),
+}
+
+/// Settings that cannot hold together, with the places of those that no flag gave.
+#[derive(Debug, Error)]
+#[error("{}{error}{}", before.as_ref().map(|place| format!("{place}: ")).unwrap_or_default(),
+        after.as_ref().map(|(flag, place)| format!(" ({flag}: {place})")).unwrap_or_default())]
+struct Contradiction {
+    error: ConfigError,
+    /// Of the setting that is judged.
+    before: Option<Source>,
+    /// Of the one that it contradicts.
+    after: Option<(&'static str, Source)>,
+}
+
+impl LoadError {
+    fn new(error: ConfigError, layer: &Layer) -> LoadError {
+        let place = |flag: &str| match layer.source(&flag.trim_start_matches('-').replace('-', "_")) {
+            Source::Flag | Source::Default => None,
+            source => Some(source.clone()),
+        };
+        let (flag, other) = error.flags();
+        LoadError::Contradiction(Box::new(Contradiction {
+            before: place(flag),
+            after: other.and_then(|other| Some((other, place(other)?))),
+            error,
+        }))
+    }
+}
+
 impl Config {
-    /// Reads the command line and the environment. Ends the process for `--help` and `--version` (exit code 0) and
-    /// for what cannot be read or cannot hold together (exit code 2).
+    /// Reads command line, environment and configuration file. Ends the process for `--help` and `--version`, `check` and
+    /// `config` (exit code 0) and for what cannot be read or cannot hold together (exit code 2).
     #[must_use]
     pub fn load() -> Config {
-        Config::from_args(&Args::parse(), &available()).unwrap_or_else(|error| {
+        let typed = Typed::read(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
+        let loaded = Config::layered(&typed).unwrap_or_else(|error| {
             eprintln!("ringmq: {error}");
             std::process::exit(EXIT_USAGE);
-        })
+        });
+        let (config, broker, listeners) = loaded;
+        let answer = match typed.task {
+            Task::Serve => return config,
+            Task::Check => "the configuration is good\n".to_owned(),
+            Task::Print => print::print(&broker, &listeners),
+        };
+        crate::startup::say(&answer);
+        std::process::exit(0);
     }
 
-    /// Judges the flags together. `available` are the cores that the process may use, ascending and not empty.
+    fn layered(typed: &Typed) -> Result<(Config, Layer, Vec<Layer>), LoadError> {
+        let file = match typed.matches.get_one::<std::path::PathBuf>("config") {
+            Some(path) => File::read(path)?,
+            None => File::default(),
+        };
+        let (broker, layers) = layers(&typed.line, &file);
+        let mut listeners = Vec::new();
+        for layer in layers.iter().chain(layers.is_empty().then_some(&broker)) {
+            add_listeners(&mut listeners, &layer.args).map_err(|error| LoadError::new(error, layer))?;
+        }
+        let config = Config::with_listeners(&broker.args, listeners, &available())
+            .map_err(|error| LoadError::new(error, &broker))?;
+        Ok((config, broker, layers))
+    }
+
+    /// Judges the settings together. `available` are the cores that the process may use, ascending and not empty.
     ///
     /// # Errors
     /// [`ConfigError`]: what cannot hold together, and what to write instead.
     pub fn from_args(args: &Args, available: &[usize]) -> Result<Config, ConfigError> {
+        let mut listeners = Vec::new();
+        add_listeners(&mut listeners, args)?;
+        Config::with_listeners(args, listeners, available)
+    }
+
+    fn with_listeners(args: &Args, listeners: Vec<ListenerConfig>, available: &[usize]) -> Result<Config, ConfigError> {
         let cores = cores_for(args, available)?;
         Ok(Config {
-            listen: listeners(args)?,
+            listeners,
             shards: shards(args, &cores)?,
             cores,
             connections_max: in_range("--max-connections", args.max_connections, 1, u32::MAX as usize)?,
@@ -130,22 +215,28 @@ impl Config {
     }
 }
 
-fn listeners(args: &Args) -> Result<Vec<SocketAddr>, ConfigError> {
+/// Adds the listeners of one layer: all of flags and environment, or that of one `[[listener]]`.
+fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(), ConfigError> {
     let default = [SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT)];
     let listen = if args.listen.is_empty() {
         &default[..]
     } else {
         &args.listen[..]
     };
-    for (n, address) in listen.iter().enumerate() {
-        if !address.ip().to_canonical().is_loopback() && !args.allow_anonymous {
-            return Err(ConfigError::AnonymousNotAllowed(*address));
+    for &address in listen {
+        let allow_anonymous = args.listener.allow_anonymous;
+        if !address.ip().to_canonical().is_loopback() && !allow_anonymous {
+            return Err(ConfigError::AnonymousNotAllowed(address));
         }
-        if address.port() != 0 && listen[..n].contains(address) {
-            return Err(ConfigError::ListenTwice(*address));
+        if address.port() != 0 && listeners.iter().any(|listener| listener.address == address) {
+            return Err(ConfigError::ListenTwice(address));
         }
+        listeners.push(ListenerConfig {
+            address,
+            allow_anonymous,
+        });
     }
-    Ok(listen.to_vec())
+    Ok(())
 }
 
 fn cores_for(args: &Args, available: &[usize]) -> Result<Vec<usize>, ConfigError> {
@@ -219,6 +310,18 @@ fn limits(args: &Args) -> Result<Limits, ConfigError> {
 
 fn seconds(flag: &'static str, value: u32, least: u64) -> Result<Duration, ConfigError> {
     in_range(flag, u64::from(value), least, SECONDS_MAX).map(Duration::from_secs)
+}
+
+impl ConfigError {
+    /// The flag of the setting that is judged, and of the one that it contradicts.
+    fn flags(&self) -> (&'static str, Option<&'static str>) {
+        match self {
+            ConfigError::AnonymousNotAllowed(_) | ConfigError::ListenTwice(_) => ("--listen", None),
+            ConfigError::OutOfRange { flag, .. } => (flag, None),
+            ConfigError::CoreNotAvailable { .. } => ("--cores", None),
+            ConfigError::ConnectLargerThanPacket { .. } => ("--max-connect-size", Some("--max-packet-size")),
+        }
+    }
 }
 
 fn in_range<T>(flag: &'static str, got: T, least: T, most: T) -> Result<T, ConfigError>

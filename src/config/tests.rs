@@ -12,7 +12,11 @@ fn config(line: &str) -> Result<Config, ConfigError> {
 #[test]
 fn nothing_given_is_loopback_and_every_core() {
     let config = config("").unwrap();
-    assert_eq!(config.listen, ["127.0.0.1:1883".parse().unwrap()]);
+    let [listener] = &config.listeners[..] else {
+        panic!("{config:?}")
+    };
+    assert_eq!(listener.address, "127.0.0.1:1883".parse().unwrap());
+    assert!(!listener.allow_anonymous);
     assert_eq!(config.shards, [Some(0), Some(1), Some(4), Some(5)]);
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.sys_interval, Some(Duration::from_secs(10)));
@@ -22,7 +26,7 @@ fn nothing_given_is_loopback_and_every_core() {
 
 #[test]
 fn the_command_line_itself_is_sound() {
-    Args::command().debug_assert();
+    command::command().debug_assert();
 }
 
 #[test]
@@ -148,13 +152,40 @@ fn every_flag_has_help_an_environment_variable_and_its_place_in_the_documents() 
             readme.contains(&format!("| `--{long}")),
             "--{long} is not in README.md's table"
         );
-        assert!(
-            configuration.contains(&format!("`--{long}")),
-            "--{long} is not in docs/configuration.md"
+        assert_eq!(
+            flag.get_id(),
+            &*long.replace('-', "_"),
+            "the key is the flag's name with _ for -"
         );
-        assert!(
-            configuration.contains(&variable),
-            "{variable} is not in docs/configuration.md"
-        );
+        let value = flag.get_value_names().map_or("", |names| names[0].as_str());
+        let typed = if flag.get_num_args().is_some_and(|count| count.min_values() == 0) {
+            format!("--{long}[={value}]")
+        } else {
+            format!("--{long} {value}")
+        };
+        let heading = format!("**`{typed}`** · `{variable}` · default: ");
+        let documented = configuration
+            .lines()
+            .find_map(|line| line.strip_prefix(&heading))
+            .unwrap_or_else(|| panic!("{heading} is not in docs/configuration.md"));
+        let defaults: Vec<_> = flag
+            .get_default_values()
+            .iter()
+            .map(|value| value.to_string_lossy())
+            .collect();
+        if let [default] = &defaults[..] {
+            let word = documented.split([' ', ',']).next().unwrap_or_default();
+            assert_eq!(word.trim_matches('`'), default, "--{long} in docs/configuration.md");
+        }
+        assert!(defaults.len() <= 1, "--{long}");
     }
+    let headings = configuration.lines().filter(|line| line.starts_with("**`--")).count();
+    assert_eq!(
+        headings,
+        Args::command()
+            .get_arguments()
+            .filter(|flag| flag.get_env().is_some())
+            .count(),
+        "docs/configuration.md explains a flag that there is not"
+    );
 }

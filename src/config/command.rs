@@ -1,0 +1,82 @@
+//! What the command line asks for, and the commands beside starting the broker.
+
+use std::ffi::OsString;
+
+use clap::{ArgMatches, Args as _, Command, CommandFactory};
+
+use super::args::{Args, ListenerArgs};
+
+/// What to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Task {
+    /// Start the broker.
+    Serve,
+    /// Judge the settings and say so.
+    Check,
+    /// Print the settings in force, and where each is from.
+    Print,
+}
+
+/// A command line whose every word is understood.
+#[derive(Debug)]
+pub(super) struct Typed {
+    pub(super) task: Task,
+    /// The program's name and the flags, without the task's name.
+    pub(super) line: Vec<OsString>,
+    /// Those flags and the environment.
+    pub(super) matches: ArgMatches,
+}
+
+impl Typed {
+    /// # Errors
+    /// What clap cannot read, or `--help` and `--version`, which it answers.
+    pub(super) fn read(mut line: Vec<OsString>) -> Result<Typed, clap::Error> {
+        let matches = command().try_get_matches_from(&line)?;
+        let task = match matches.subcommand_name() {
+            Some(CHECK) => Task::Check,
+            Some(PRINT) => Task::Print,
+            _ => Task::Serve,
+        };
+        match matches.subcommand() {
+            None => Ok(Typed { task, line, matches }),
+            Some((_, flags)) => {
+                let matches = flags.clone();
+                // Flags stand behind the name, never before it.
+                line.remove(1);
+                Ok(Typed { task, line, matches })
+            }
+        }
+    }
+}
+
+/// The whole command line.
+pub(super) fn command() -> Command {
+    Args::command()
+        .args_conflicts_with_subcommands(true)
+        .disable_help_subcommand(true)
+        .subcommand(Args::augment_args(Command::new(CHECK)).about(
+            "Judge flags, environment and configuration file, and end: exit code 0 if the broker could start with them",
+        ))
+        .subcommand(
+            Args::augment_args(Command::new(PRINT))
+                .about("Print the settings in force as a configuration file, each with where it is from"),
+        )
+}
+
+/// Flags and environment only.
+pub(super) fn settings_command() -> Command {
+    Args::command()
+}
+
+/// Whether a `[[listener]]` can have this key.
+pub(super) fn is_of_listener(key: &str) -> bool {
+    key == LISTEN
+        || ListenerArgs::augment_args(Command::new(""))
+            .get_arguments()
+            .any(|argument| argument.get_id() == key)
+}
+
+/// The setting that a `[[listener]]` must have.
+pub(super) const LISTEN: &str = "listen";
+const CHECK: &str = "check";
+const PRINT: &str = "config";
