@@ -78,6 +78,11 @@ impl Socket {
         take_frames(&mut self.tap_in)
     }
 
+    /// Bytes of an incomplete packet that the shard has.
+    pub(super) fn unfinished(&self) -> usize {
+        self.tap_in.len()
+    }
+
     /// The connection moved: its new shard is given everything again.
     pub(super) fn rewind(&mut self) {
         self.tap_in.clear();

@@ -127,11 +127,15 @@ const BOARD: [&str; 2] = ["board/1", "board/2"];
 const FILTERS: [&str; 16] = [
     "#", "+", "+/#", "a/#", "a/+", "a/b", "+/b", "+/+", "b/#", "a//c", "/", "$data/#", "$data/x", "a/b/c", "b", "+/b/+",
 ];
-const STATE_FILTERS: [&str; 7] = [
+const STATE_FILTERS: [&str; 11] = [
     "state/#",
     "state/+",
+    "state/0",
     "state/1",
     "state/2",
+    "state/3",
+    "state/4",
+    "+/3",
     "board/#",
     "board/1",
     "$data/state",
@@ -191,7 +195,7 @@ impl Plan {
         match dice.weighted(&[
             temper.publish,
             temper.subscribe,
-            4,
+            if temper.retained { 25 } else { 4 },
             2,
             3 + wild,
             wild,
@@ -203,12 +207,15 @@ impl Plan {
             wild,
             1,
         ]) {
-            0 => Action::Publish(self.message(dice, client, false)),
-            1 => Action::Subscribe(subscriptions(dice)),
-            2 => Action::Unsubscribe(subscriptions(dice).into_iter().map(|(filter, _)| filter).collect()),
+            0 => Action::Publish(self.message(dice, client, temper, false)),
+            1 => Action::Subscribe(subscriptions(dice, temper)),
+            2 => {
+                let subscriptions = subscriptions(dice, temper);
+                Action::Unsubscribe(subscriptions.into_iter().map(|(filter, _)| filter).collect())
+            }
             3 => Action::Disconnect,
             4 => {
-                let will = dice.chance(40).then(|| self.message(dice, client, true));
+                let will = dice.chance(40).then(|| self.message(dice, client, temper, true));
                 let usual = self.clients[client].clean;
                 Action::Connect {
                     clean: if dice.chance(12) { !usual } else { usual },
@@ -231,7 +238,7 @@ impl Plan {
         }
     }
 
-    fn message(&mut self, dice: &mut Dice, client: usize, will: bool) -> usize {
+    fn message(&mut self, dice: &mut Dice, client: usize, temper: &Temper, will: bool) -> usize {
         let number = self.messages.len();
         let own: Vec<&'static str> = STATES
             .into_iter()
@@ -239,7 +246,7 @@ impl Plan {
             .filter(|(at, _)| at % self.clients.len() == client)
             .map(|(_, topic)| topic)
             .collect();
-        let state = !own.is_empty() && dice.chance(40);
+        let state = !own.is_empty() && dice.chance(if temper.retained { 90 } else { 40 });
         let topic = match dice.below(20) {
             _ if state => dice.pick(&own),
             0..=12 => dice.pick(&TOPICS),
@@ -273,10 +280,11 @@ impl Plan {
     }
 }
 
-fn subscriptions(dice: &mut Dice) -> Vec<(&'static str, u8)> {
+fn subscriptions(dice: &mut Dice, temper: &Temper) -> Vec<(&'static str, u8)> {
     let count = if dice.chance(70) { 1 } else { dice.between(2, 4) };
     let one = |dice: &mut Dice| {
         let filter = match dice.below(10) {
+            _ if temper.retained => dice.pick(&STATE_FILTERS),
             0..=4 => dice.pick(&FILTERS),
             5..=7 => dice.pick(&STATE_FILTERS),
             _ => dice.pick(&SHARED),
@@ -292,15 +300,19 @@ struct Temper {
     subscribe: usize,
     wild: usize,
     steps_max: usize,
+    /// All of it is about retained messages and new subscriptions to them.
+    retained: bool,
 }
 
 impl Temper {
     fn new(dice: &mut Dice) -> Temper {
+        let retained = dice.chance(25);
         Temper {
             publish: dice.between(15, 60),
-            subscribe: dice.between(4, 20),
+            subscribe: if retained { 30 } else { dice.between(4, 20) },
             wild: dice.pick(&[0, 1, 3, 6]),
             steps_max: dice.pick(&[8, 20, 40]),
+            retained,
         }
     }
 }
@@ -342,9 +354,9 @@ impl Setup {
             13..=17 => StoreKind::Slow,
             _ => StoreKind::Failing,
         };
-        let exact = limits.slow_subscriber == SlowSubscriber::Backpressure
-            || limits.inbound_qos2_max < 1_000
-            || store == StoreKind::Failing;
+        // What is read after a publisher must wait is not known to be handled.
+        let exact =
+            limits.queued_messages_max < 1_000 || limits.inbound_qos2_max < 1_000 || store == StoreKind::Failing;
         Setup {
             shards,
             limits,

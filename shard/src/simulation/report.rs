@@ -7,7 +7,7 @@ use std::ops::AddAssign;
 use crate::error::DropReason;
 
 /// Events, simulated time, and faults by kind.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
     /// Decisions of the scheduler.
     pub events: u64,

@@ -82,6 +82,13 @@ impl SimStore {
         self.inner.borrow().known.contains(&entry)
     }
 
+    /// The durable records in order: what a restart would read.
+    pub(crate) fn durable_records(&self) -> Vec<Entry> {
+        let inner = self.inner.borrow();
+        let to = usize::try_from(inner.durable).expect("an index");
+        inner.records[..to].to_vec()
+    }
+
     /// The kinds of all records, in order.
     #[cfg(test)]
     pub(crate) fn records(&self) -> Vec<String> {

@@ -29,7 +29,7 @@ impl World {
     /// Some of a turn.
     pub(super) fn turn(&mut self, at: usize) {
         if !self.nodes[at].in_turn {
-            for _ in 0..self.dice.between(1, 4) {
+            for _ in 0..self.dice.pick(&[1, 1, 2, 3, 8]) {
                 let inputs = self.inputs(at);
                 if inputs.is_empty() {
                     break;
@@ -46,6 +46,9 @@ impl World {
             to.enqueued += 1;
             if self.dice.chance(self.plan.setup.slow_leave) {
                 self.counts.split_turns += 1;
+                if self.dice.chance(30) {
+                    self.nodes[at].pauses_until = self.counts.events + self.dice.between(10, 300) as u64;
+                }
                 return;
             }
         }
@@ -149,6 +152,9 @@ impl World {
                 self.observe(at, None, &[]);
             }
             Input::Tick => {
+                let due = self.nodes[at].shard.next_deadline();
+                self.trace
+                    .note(self.now, || format!("shard {at}: a deadline is due: {due:?}"));
                 self.nodes[at].shard.handle(now, Event::Tick);
                 self.observe(at, None, &[]);
                 self.oracle.ticked(at);
@@ -193,7 +199,8 @@ impl World {
         }
         let now = self.instant();
         self.nodes[at].shard.handle(now, Event::Bytes { conn, bytes });
-        self.oracle.heard(socket);
+        let progress = self.sockets[socket].unfinished() >= 1_024;
+        self.oracle.heard(socket, !frames.is_empty(), progress);
         self.observe(at, Some(socket), frames);
     }
 
@@ -269,7 +276,10 @@ impl World {
                 self.counts.moves += 1;
                 self.nodes[home.index()].arrivals.push_back((socket, received.clone()));
             }
-            Effect::ResumeReading { .. } => {}
+            Effect::ResumeReading { conn } => {
+                let socket = self.nodes[at].conns[&conn.0];
+                self.oracle.heard(socket, true, true);
+            }
         }
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Node {
     pub(super) leaving: VecDeque<(ShardId, PeerBatch)>,
     /// The turn is not over: effects and outputs wait for the batches.
     pub(super) in_turn: bool,
+    /// Stuck in the middle of its turn until so many events have passed.
+    pub(super) pauses_until: u64,
     /// Sockets that moved here.
     pub(super) arrivals: VecDeque<(usize, Bytes)>,
     /// Sockets by connection.
@@ -122,7 +124,9 @@ impl World {
             0..=54 => {
                 let weights = &self.plan.setup.weights;
                 let at = self.dice.weighted(weights);
-                self.turn(at);
+                if self.nodes[at].pauses_until <= self.counts.events {
+                    self.turn(at);
+                }
             }
             55..=92 => {
                 let client = self.dice.below(self.clients.len());
@@ -325,6 +329,7 @@ impl Node {
             taken: 0,
             leaving: VecDeque::new(),
             in_turn: false,
+            pauses_until: 0,
             arrivals: VecDeque::new(),
             conns: BTreeMap::new(),
             store,

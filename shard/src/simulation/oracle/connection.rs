@@ -19,6 +19,7 @@ impl Oracle {
             shard,
             opened: self.now,
             heard: self.now,
+            felt: self.now,
             ..Conn::default()
         };
     }
@@ -28,9 +29,16 @@ impl Oracle {
         self.conns[socket].moved_away = true;
     }
 
-    /// Bytes of its client were handed over.
-    pub(in crate::simulation) fn heard(&mut self, socket: usize) {
-        self.conns[socket].heard = self.now;
+    /// Bytes of its client were handed over, with whole packets or without, or it is read again. A good part of a packet may count
+    /// as one.
+    pub(in crate::simulation) fn heard(&mut self, socket: usize, packets: bool, progress: bool) {
+        let conn = &mut self.conns[socket];
+        if packets {
+            conn.heard = self.now;
+        }
+        if packets || progress {
+            conn.felt = self.now;
+        }
     }
 
     /// Whether its CONNECT has been decided.
@@ -207,14 +215,15 @@ impl Oracle {
         self.at += 1;
         let limits = &self.setup.limits;
         let connect_timeout = u64::try_from(limits.connect_timeout.as_millis()).expect("short");
-        let may_be_deaf = limits.slow_subscriber == SlowSubscriber::Backpressure;
+        // A client that is not read, for whatever reason, cannot be heard; its patience begins anew.
+        let may_be_deaf = limits.slow_subscriber == SlowSubscriber::Backpressure || self.is_limited();
         for (socket, conn) in self.conns.iter().enumerate() {
             if conn.shard != shard || conn.over {
                 continue;
             }
             let over = match conn.session {
                 None => self.now >= conn.opened + connect_timeout,
-                Some(_) => conn.silence_max > 0 && self.now >= conn.heard + conn.silence_max && !may_be_deaf,
+                Some(_) => conn.silence_max > 0 && self.now > conn.felt + conn.silence_max && !may_be_deaf,
             };
             assert!(
                 !over || conn.moved_away,

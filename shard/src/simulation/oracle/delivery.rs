@@ -176,8 +176,12 @@ impl Oracle {
             "{client} gets the retained {name} at QoS {qos}"
         );
         let topic = (it.publisher.clone(), it.topic.clone());
-        // What a store refused to keep is not retained, as its publisher is told.
-        let kept = |seen: &&(u64, usize)| !self.messages[seen.1].unkept && !self.messages[seen.1].doubtful;
+        // What a store refused to keep is not retained, as its publisher is told. And where a full queue has dropped the
+        // live copy of a message, two SUBSCRIBE packets that are answered at once may find the old and the new one.
+        let kept = |seen: &&(u64, usize)| {
+            let newer = &self.messages[seen.1];
+            !newer.unkept && !newer.doubtful && !self.is_limited()
+        };
         let last = it.last();
         if let Some((order, newer)) = of.seen.get(&topic).filter(kept) {
             let newer = &self.messages[*newer].name;

@@ -7,7 +7,7 @@
 //! and was acknowledged before the interval, and stands after it), it may be, or it must not.
 //!
 //! `connection` follows connections, sessions and Wills, `inbound` what clients send, `delivery` who must get a message, `outbound`
-//! what clients get, and `quiet` looks at everything when nothing is under way.
+//! what clients get, `quiet` looks at everything when nothing is under way, and `records` at what a restart would find then.
 
 mod connection;
 mod delivery;
@@ -15,6 +15,7 @@ mod inbound;
 mod model;
 mod outbound;
 mod quiet;
+mod records;
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -196,8 +196,9 @@ pub(super) struct Conn {
     pub(super) opened: u64,
     /// When it was accepted.
     pub(super) since: u64,
-    /// When the client was last heard, in milliseconds.
+    /// When the last packet of the client was handed over, in milliseconds; and when anything that may count was.
     pub(super) heard: u64,
+    pub(super) felt: u64,
     /// Milliseconds of silence granted; 0: any.
     pub(super) silence_max: u64,
 }

@@ -28,6 +28,7 @@ impl Oracle {
             }
         }
         self.check_drops(stats);
+        self.check_records();
     }
 
     /// All replicas are the union of live subscriptions.
@@ -176,7 +177,8 @@ impl Oracle {
         topics
     }
 
-    fn is_limited(&self) -> bool {
+    /// Whether queues and outputs are small enough to be full.
+    pub(super) fn is_limited(&self) -> bool {
         self.setup.limits.queued_messages_max < 1_000
     }
 
@@ -220,13 +222,7 @@ impl Oracle {
             // Somebody cannot stay connected, and what waits for it is not lost.
             return;
         }
-        let reasons = [
-            DropReason::NoMember,
-            DropReason::QueueFull,
-            DropReason::OutputFull,
-            DropReason::StoreFailed,
-            DropReason::SessionEnded,
-        ];
+        let reasons = [DropReason::QueueFull, DropReason::OutputFull, DropReason::StoreFailed];
         let counted: u64 = reasons.into_iter().map(|reason| stats.dropped_for(reason)).sum();
         let lost: Vec<String> = self
             .group_owed
