@@ -9,6 +9,7 @@ fn main() {
     // What goes wrong is printed once, by whoever asked for the run.
     std::panic::set_hook(Box::new(|_| {}));
     let ok = match arguments.seed {
+        _ if arguments.planted => planted(),
         Some(seed) => one(seed, &arguments),
         None => many(&arguments),
     };
@@ -19,6 +20,7 @@ struct Arguments {
     seed: Option<u64>,
     without: Vec<usize>,
     shrink: bool,
+    planted: bool,
     first: u64,
     seeds: u64,
     time: Option<Duration>,
@@ -30,21 +32,30 @@ impl Arguments {
             seed: None,
             without: Vec::new(),
             shrink: false,
+            planted: false,
             first: 0,
             seeds: u64::MAX,
             time: None,
         };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
-            if word == "--shrink" {
-                parsed.shrink = true;
-                continue;
+            match word.as_str() {
+                "--shrink" => {
+                    parsed.shrink = true;
+                    continue;
+                }
+                "--planted-faults" => {
+                    parsed.planted = true;
+                    continue;
+                }
+                _ => {}
             }
             let value = words.next().unwrap_or_else(|| usage(&word));
             match word.as_str() {
                 "--seed" => parsed.seed = Some(number(&value)),
                 "--without" => parsed.without = ranges(&value),
                 "--first" => parsed.first = number(&value),
+                "--fault" => plant(&value),
                 "--seeds" => parsed.seeds = number(&value),
                 "--hours" => {
                     let hours: f64 = value.parse().unwrap_or_else(|_| usage(&value));
@@ -63,6 +74,7 @@ impl Arguments {
 fn usage(word: &str) -> ! {
     eprintln!("{word}? Usage: simulate [--hours H | --seeds N] [--first SEED]");
     eprintln!("       simulate --seed SEED [--shrink] [--without STEP,STEP-STEP,…]");
+    eprintln!("       simulate --planted-faults, or any of the above with --fault NAME");
     std::process::exit(2);
 }
 
@@ -157,6 +169,49 @@ fn many(arguments: &Arguments) -> bool {
     );
     print!("{counts}");
     failed == 0
+}
+
+/// Every planted fault, and the seeds that it took to find it.
+#[cfg(feature = "planted-faults")]
+fn planted() -> bool {
+    use ringmq_shard::fault::Fault;
+    use ringmq_shard::simulation::{HUNT_SEEDS_MAX, hunt};
+
+    let mut all_found = true;
+    println!("| fault | what the core does | seeds | found by |\n|---|---|---|---|");
+    for fault in Fault::ALL {
+        let (seeds, by) = match hunt(*fault) {
+            Some((seeds, failure)) => (seeds.to_string(), failure.what),
+            None => (format!("not in {HUNT_SEEDS_MAX}"), String::new()),
+        };
+        all_found &= !by.is_empty();
+        let by: String = by.lines().next().unwrap_or_default().chars().take(90).collect();
+        println!("| {fault:?} | {} | {seeds} | {} |", fault.what(), by.replace('|', "/"));
+    }
+    println!(
+        "\n{} faults, each within {HUNT_SEEDS_MAX} seeds: {all_found}",
+        Fault::ALL.len()
+    );
+    all_found
+}
+
+/// Makes one fault act.
+#[cfg(feature = "planted-faults")]
+fn plant(name: &str) {
+    let all = ringmq_shard::fault::Fault::ALL;
+    let found = all.iter().find(|fault| format!("{fault:?}") == name);
+    found.unwrap_or_else(|| usage(name)).plant();
+}
+
+#[cfg(not(feature = "planted-faults"))]
+fn plant(name: &str) {
+    usage(name);
+}
+
+#[cfg(not(feature = "planted-faults"))]
+fn planted() -> bool {
+    eprintln!("planted faults are compiled in with --features planted-faults");
+    false
 }
 
 /// More than this say nothing new.

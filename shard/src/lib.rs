@@ -7,6 +7,10 @@
 //! Start at [`shard`]. Imports point inward only: [`codec`], [`topic`] ← [`session`], [`store`] ← [`router`] ← [`shard`].
 #![forbid(unsafe_code)]
 
+#[macro_use]
+#[doc(hidden)]
+pub mod fault;
+
 pub mod codec;
 pub mod error;
 pub mod hash;

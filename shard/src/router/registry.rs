@@ -271,11 +271,25 @@ impl Registry {
     /// Forgets a filter that leads nowhere.
     pub fn remove_if_unused(&mut self, filter: FilterId) {
         let entry = self.filter(filter);
-        if entry.remote == 0 && entry.groups.is_none() && entry.local.as_slice().is_empty() {
+        let leads_nowhere = entry.remote == 0 && entry.groups.is_none() && entry.local.as_slice().is_empty();
+        if leads_nowhere && !fault!(LeaveFilter) {
             let entry = self.filters.remove(filter.0 as usize);
             let removed = self.trie.remove(TopicFilter::from_checked(&entry.text));
             debug_assert_eq!(removed, Some(filter));
         }
+    }
+
+    /// Checks the invariants in the type's head. O(filters).
+    ///
+    /// # Panics
+    /// If one does not hold.
+    pub fn check_invariants(&self) {
+        assert_eq!(self.trie.len(), self.filters.len());
+        for (_, filter) in &self.filters {
+            let leads_nowhere = filter.remote == 0 && filter.groups.is_none() && filter.local.as_slice().is_empty();
+            assert!(!leads_nowhere, "{} leads nowhere", filter.text);
+        }
+        assert!(self.groups.iter().all(|(_, group)| group.has_members()));
     }
 
     /// Filters that lead somewhere.

@@ -158,6 +158,9 @@ impl RetainStore {
 
     fn replace_or_clear(&mut self, message: SharedMessage) -> SetOutcome {
         if message.payload().is_empty() {
+            if fault!(KeepCleared) {
+                return SetOutcome::NothingToClear;
+            }
             let Some(cleared) = self.topics.take(message.topic().as_str()) else {
                 return SetOutcome::NothingToClear;
             };

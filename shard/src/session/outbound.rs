@@ -196,7 +196,7 @@ impl Outbound {
     /// then show an older value after a newer one.
     #[must_use]
     pub fn qos0_may_overtake(&self) -> bool {
-        self.in_order == 0
+        self.in_order == 0 || fault!(Qos0Overtakes)
     }
 
     /// Whether the window takes another message.
@@ -234,6 +234,9 @@ impl Outbound {
             state,
         });
         self.unacknowledged += 1;
+        if fault!(ReuseIdentifier) {
+            return PacketId::new(self.first_id()).expect("first_id() is never 0");
+        }
         let id = self.advance_id();
         self.trim();
         id

@@ -279,7 +279,9 @@ impl Clients {
                     return false;
                 }
                 _ => {
-                    self.stats.drop_message(DropReason::QueueFull);
+                    if !fault!(UncountedDrop) {
+                        self.stats.drop_message(DropReason::QueueFull);
+                    }
                     return false;
                 }
             }
@@ -314,7 +316,8 @@ impl Clients {
         let id = session.outbound.send(queued);
         self.stats.inflight += 1;
         // Messages leave in the order of their identifiers, in which they are sent again [MQTT-4.6.0-1].
-        if gate.lsn > self.store.durable() || connection.gated_messages > 0 {
+        let waits = gate.lsn > self.store.durable() || connection.gated_messages > 0;
+        if waits && !fault!(SendUnbound) {
             let packet = GatedPacket::Publish(id);
             connection.gated.push_back(Gated { gate, packet });
             connection.gated_messages += 1;
@@ -377,6 +380,9 @@ impl Clients {
             }
             let queued = session.outbound.pop().expect("front() was there");
             self.stats.queued -= 1;
+            if fault!(ForgetQueued) {
+                continue;
+            }
             if !self.transmit(index, queued, None) {
                 break;
             }
@@ -389,7 +395,7 @@ impl Clients {
         let session = &mut self.sessions[index as usize];
         let Some(conn) = session.conn else { return };
         let connection = &mut self.connections[conn.index()];
-        for (id, sent) in session.outbound.unfinished() {
+        for (id, sent) in session.outbound.unfinished().filter(|_| !fault!(ForgetInFlight)) {
             match (&sent.message, sent.state) {
                 (Some(message), state) => {
                     let qos = if state == SentState::PubAck {
@@ -399,7 +405,7 @@ impl Clients {
                     };
                     // DUP is 1 on every re-delivery [MQTT-3.3.1-1].
                     let flags = SendFlags {
-                        dup: true,
+                        dup: !fault!(DropDup),
                         qos,
                         retain: sent.retain,
                         packet_id: Some(id),

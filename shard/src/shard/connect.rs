@@ -76,6 +76,9 @@ impl Shard {
 
         let session = self.clients.session(index);
         session.conn = Some(conn);
+        if fault!(ForgetInbound) {
+            session.inbound = None;
+        }
         session.will = will;
         let silence_max = self.clients.silence_max(connect.keep_alive);
         let connection = &mut self.clients.connections[conn.index()];
@@ -99,7 +102,7 @@ impl Shard {
     /// The session that the client continues, or a new one [MQTT-3.1.2-4] [MQTT-3.1.2-6]; and whether it continues.
     fn take_session(&mut self, now: Instant, client_id: &ClientId, clean: bool) -> Result<(u32, bool), CloseReason> {
         match self.clients.by_client.get(client_id) {
-            Some(&index) if !clean => return Ok((index, true)),
+            Some(&index) if !clean || fault!(ResumeClean) => return Ok((index, true)),
             Some(&index) => self.end_session(now, index),
             None => {}
         }

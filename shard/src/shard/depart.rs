@@ -95,8 +95,11 @@ impl Shard {
             }
             self.set_expiry_timer(now + expiry, key);
         }
+        let says_goodbye = matches!(reason, CloseReason::Disconnect | CloseReason::Shutdown);
+        let loses_it = fault!(LoseWill) && *reason == CloseReason::SessionTakeover;
         if let Some(will) = will
-            && !matches!(reason, CloseReason::Disconnect | CloseReason::Shutdown)
+            && (!says_goodbye || fault!(WillAfterGoodbye))
+            && !loses_it
         {
             self.publish_will(now, &client_id, &will);
         }

@@ -255,6 +255,7 @@ impl Shard {
     /// # Panics
     /// If something does not.
     pub fn check_invariants(&self) {
+        self.registry.check_invariants();
         let mut subscriptions = 0;
         for (index, session) in &self.clients.sessions {
             session.outbound.check_invariants();
@@ -334,10 +335,17 @@ impl Shard {
             Phase::Connected { session } if !connection.silence_max.is_zero() => {
                 // Less than a tick of silence is granted, so the next deadline lies ahead.
                 let silence_max = connection.silence_max;
-                let deadline = connection.last_received + silence_max;
+                let heard = if fault!(DeafKeepAlive) {
+                    Instant::default()
+                } else {
+                    connection.last_received
+                };
+                let deadline = heard + silence_max;
                 if self.clients.session(session).held_by > 0 {
                     // It could not be heard: patience begins when it is read again.
                     self.set_connection_timer(now + silence_max.max(connect_timeout), conn);
+                } else if fault!(NoKeepAlive) {
+                    self.set_connection_timer(now + silence_max, conn);
                 } else if deadline > now {
                     self.set_connection_timer(deadline, conn);
                 } else {

@@ -100,7 +100,7 @@ impl<'a> Outgoing<'a> {
         let head = PublishHead {
             dup: false,
             qos,
-            retain: false,
+            retain: fault!(RetainLive),
             topic: self.topic.as_str(),
             packet_id: id,
             payload_len: self.payload.len(),

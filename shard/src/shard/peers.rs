@@ -29,8 +29,12 @@ impl Shard {
                 }
                 PeerEntry::RouteAdded { filter, token } => {
                     self.registry.add_remote(TopicFilter::from_checked(&filter), from);
-                    self.outboxes
-                        .push(Pass::Confirmations, from, PeerEntry::RouteConfirmed { token });
+                    let pass = if fault!(ConfirmTooEarly) {
+                        Pass::Retained
+                    } else {
+                        Pass::Confirmations
+                    };
+                    self.outboxes.push(pass, from, PeerEntry::RouteConfirmed { token });
                 }
                 PeerEntry::RouteRemoved { filter } => {
                     self.registry.remove_remote(TopicFilter::from_checked(&filter), from);

@@ -52,6 +52,9 @@ impl Shard {
                 self.clients.answer(conn, gate, &Packet::PubAck(id));
             }
             (QoS::ExactlyOnce, Some(id)) => {
+                if fault!(DeliverAtPublish) {
+                    self.publish_for(now, conn, index, &mut out)?;
+                }
                 let lsn = self.hold_inbound(index, id, &mut out)?;
                 self.clients.answer(conn, Gate { lsn, token: 0 }, &Packet::PubRec(id));
             }

@@ -164,7 +164,8 @@ impl Shard {
             return;
         }
         replies.awaited -= 1;
-        if replies.awaited == 0 {
+        let (over, session) = (replies.awaited == 0, pending.session);
+        if over && !(fault!(LeakPending) && self.clients.resolve(session).is_none()) {
             self.finish_subscribe(reply.token);
         }
     }
@@ -207,6 +208,7 @@ impl Shard {
             let Some(granted) = granted[usize::from(filter)] else {
                 continue;
             };
+            let arrives_live = arrives_live && !fault!(RetainedTwice);
             if arrives_live || !waiting.insert((origin, granted.min(message.qos))) {
                 continue;
             }
@@ -216,7 +218,7 @@ impl Shard {
                     of.shard == origin.shard && of.sequence < origin.sequence && held.message.topic() == message.topic()
                 };
                 held.retain(|held| {
-                    let goes_first = older(held);
+                    let goes_first = older(held) || fault!(HeldBeforeRetained);
                     if goes_first {
                         self.release_held(key.index, held);
                     }
@@ -281,7 +283,7 @@ impl Shard {
     /// A held message takes its place in the queue; it was counted as waiting already.
     fn release_held(&mut self, index: u32, held: &Held) {
         let session = &mut self.clients.sessions[index as usize];
-        if held.qos == QoS::AtMostOnce && session.conn.is_none() {
+        if (held.qos == QoS::AtMostOnce && session.conn.is_none()) || fault!(ForgetHeld) {
             self.clients.stats.queued -= 1;
             return;
         }

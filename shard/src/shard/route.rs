@@ -47,7 +47,10 @@ impl Shard {
             shard: self.id,
             sequence: self.sequence,
         };
-        let waits = !self.clients.volatile && out.qos > QoS::AtMostOnce && acknowledger.is_some();
+        let waits = !self.clients.volatile
+            && out.qos > QoS::AtMostOnce
+            && acknowledger.is_some()
+            && !fault!(AcknowledgeTooEarly);
         let token = if waits { self.next_token() } else { 0 };
         let mut answers = 0;
         // What one store refuses does not keep the message from the others: a QoS 2 message is not routed again.
@@ -61,7 +64,12 @@ impl Shard {
                     message: out.shared(),
                     token,
                 };
-                self.outboxes.push(Pass::Retained, owner, entry);
+                let pass = if fault!(RetainAfterMessages) {
+                    Pass::Confirmations
+                } else {
+                    Pass::Retained
+                };
+                self.outboxes.push(pass, owner, entry);
                 answers += 1;
             }
         }
@@ -94,7 +102,7 @@ impl Shard {
         for filter in &filters {
             shards |= self.registry.remote_shards(*filter);
             for subscriber in self.registry.subscribers(*filter) {
-                let hold = subscriber.pending > 0;
+                let hold = subscriber.pending > 0 && !fault!(LiveOvertakesRetained);
                 let grant = Grant {
                     session: subscriber.session,
                     qos: subscriber.qos,
@@ -117,6 +125,11 @@ impl Shard {
             for filter in &filters {
                 for at in 0..self.registry.groups(*filter).len() {
                     let group = self.registry.groups(*filter)[at];
+                    if fault!(GroupToAll)
+                        && let Some(Pick::Remote(shard, group)) = self.registry.group_mut(group).pick(self.id, *sticky)
+                    {
+                        remote.push((shard, group));
+                    }
                     match self.registry.group_mut(group).pick(self.id, *sticky) {
                         Some(Pick::Local(member)) => {
                             let group = Some(self.registry.group_ref(group));
@@ -294,9 +307,13 @@ impl Scratch {
             self.seen.resize(session + 1, (0, 0));
         }
         let (seen_in, at) = self.seen[session];
-        if seen_in == self.matches {
+        if seen_in == self.matches && !fault!(DoubleDelivery) {
             let known = &mut self.grants[at as usize];
-            known.qos = known.qos.max(grant.qos);
+            known.qos = if fault!(LowerQos) {
+                known.qos.min(grant.qos)
+            } else {
+                known.qos.max(grant.qos)
+            };
             known.hold |= grant.hold;
         } else {
             let at = u32::try_from(self.grants.len()).expect("fewer grants than sessions");

@@ -280,7 +280,7 @@ impl Shard {
             return;
         };
         announced.confirmations -= 1;
-        if announced.confirmations == 0 {
+        if announced.confirmations == 0 || fault!(SkipConfirmation) {
             self.end_announcement(announcement);
         }
     }
@@ -307,7 +307,7 @@ impl Shard {
         let (conn, gate) = (
             pending.conn,
             Gate {
-                lsn: pending.lsn,
+                lsn: if fault!(GrantTooEarly) { Lsn(0) } else { pending.lsn },
                 token: 0,
             },
         );
@@ -423,14 +423,19 @@ impl Shard {
     }
 
     fn remove_filter(&mut self, index: u32, filter: FilterId) {
-        if !self.registry.unsubscribe(filter, index).last_on_shard {
+        if fault!(KeepSubscriber) || !self.registry.unsubscribe(filter, index).last_on_shard {
             return;
         }
         if self.outboxes.peer_count() > 0 {
             let text: Arc<str> = self.registry.text(filter).into();
-            for peer in self.outboxes.peers() {
+            let pass = if fault!(WithdrawTooLate) {
+                Pass::Confirmations
+            } else {
+                Pass::Messages
+            };
+            for peer in self.outboxes.peers().filter(|_| !fault!(LeaveRoute)) {
                 self.outboxes.push(
-                    Pass::Messages,
+                    pass,
                     peer,
                     PeerEntry::RouteRemoved {
                         filter: Arc::clone(&text),
@@ -469,7 +474,9 @@ impl Shard {
         self.clients.stats.queued -= (waiting - session.outbound.queued()) as u64;
         self.clients.stats.inflight -= (in_flight - session.outbound.unacknowledged()) as u64;
         for queued in taken {
-            self.redispatch(now, group, &queued);
+            if !fault!(LoseRedispatch) {
+                self.redispatch(now, group, &queued);
+            }
             let session = &self.clients.sessions[index as usize];
             super::clients::done(
                 &mut *self.clients.store,

@@ -1,12 +1,14 @@
 //! A whole broker of shards, its clients and its stores in one thread, under a seeded scheduler.
 //!
-//! [`run`] makes a [`plan`](plan::Plan) from a seed and lets a [`world`](world::World) carry it out: the scheduler picks who goes on, a shard or a client;
-//! bytes arrive in pieces and in lumps, sockets break in the middle of a packet, batches wait in inboxes (never overtaking
-//! each other in one), stores are slow or refuse records. The [`oracle`] watches the edge of the broker and panics where
-//! a promise is broken. The same seed is the same run. [`shrink`] takes steps out of a failing run while it still fails.
+//! `run` makes a plan from a seed (`plan`) and lets a world carry it out (`world`, `turn`, `act`): the scheduler picks who
+//! goes on, a shard or a client; bytes arrive in pieces and in lumps, sockets break in the middle of a packet, batches wait
+//! in inboxes (never overtaking each other in one), a turn stops between two of its batches, stores are slow or refuse records.
+//! The `oracle` watches the edge of the broker and panics where a promise is broken. The same seed is the same run.
+//! `shrink` takes steps out of a failing run while it still fails.
 //!
-//! Not simulated: a restart that reads a store back, which the core cannot do. What a crash would leave is
-//! checked as records: whatever is acknowledged is in a durable one.
+//! Not simulated: a restart that reads a store back, which the core cannot do. What a crash would leave is checked as
+//! records: whatever is acknowledged is in a durable one, and all durable ones together are the state that clients were
+//! promised. A restart would begin at `SimStore::durable_records`.
 
 mod act;
 mod client;
@@ -79,4 +81,19 @@ pub fn run(run: &Run) -> Result<Counts, Failure> {
             what: what.unwrap_or_else(|| "a panic without words".to_owned()),
         }
     })
+}
+
+/// Each planted fault is found within so many seeds.
+#[cfg(feature = "planted-faults")]
+pub const HUNT_SEEDS_MAX: u64 = 5_000;
+
+/// Runs seeds from 0 on until one finds a planted fault; how many that took, and what gave it away. `None`: more than
+/// [`HUNT_SEEDS_MAX`].
+#[cfg(feature = "planted-faults")]
+#[must_use]
+pub fn hunt(fault: crate::fault::Fault) -> Option<(u64, Failure)> {
+    fault.plant();
+    let found = (0..HUNT_SEEDS_MAX).find_map(|seed| Some((seed + 1, run(&Run::of(seed)).err()?)));
+    crate::fault::Fault::remove_all();
+    found
 }

@@ -86,7 +86,7 @@ impl<V> Tree<V> {
         scratch.levels.clear();
         scratch.stack.clear();
         let mut next = (NodeId::ROOT, 0);
-        if topic.starts_with_dollar() {
+        if topic.starts_with_dollar() && !fault!(WildcardSeesDollar) {
             // Neither `+` nor `#` at the root applies [MQTT-4.7.2-1], so the first level is taken by its text.
             let Some(level) = scratch.level(0, text, &self.hasher) else {
                 return;

@@ -1,0 +1,63 @@
+//! The deterministic simulator, on a fixed set of seeds. `scripts/simulate.sh` goes on from there.
+
+use ringmq_shard::simulation::{Run, run};
+
+fn all_hold(seeds: std::ops::Range<u64>) {
+    for seed in seeds {
+        if let Err(failure) = run(&Run::of(seed)) {
+            panic!(
+                "seed {seed}: {}\nscripts/simulate.sh --seed {seed} --shrink",
+                failure.what
+            );
+        }
+    }
+}
+
+#[test]
+fn every_promise_holds_on_seeds_from_0() {
+    all_hold(0..2_000);
+}
+
+#[test]
+fn every_promise_holds_on_seeds_from_2000() {
+    all_hold(2_000..4_000);
+}
+
+#[test]
+fn every_promise_holds_on_seeds_from_4000() {
+    all_hold(4_000..6_000);
+}
+
+/// A failure can be looked at only if it comes again.
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 0..50 {
+        assert_eq!(run(&Run::of(seed)), run(&Run::of(seed)), "seed {seed}");
+    }
+}
+
+#[cfg(feature = "planted-faults")]
+mod planted {
+    use ringmq_shard::fault::Fault;
+    use ringmq_shard::simulation::{Run, hunt, run, shrink};
+
+    /// The simulator can fail: whatever the core does wrong here, some seed shows it.
+    #[test]
+    fn every_planted_fault_is_found() {
+        for fault in Fault::ALL {
+            assert!(hunt(*fault).is_some(), "{fault:?}: {}", fault.what());
+        }
+    }
+
+    #[test]
+    fn a_failing_run_gets_shorter_and_still_fails() {
+        let (seeds, _) = hunt(Fault::DropDup).expect("it is found");
+        Fault::DropDup.plant();
+        let whole = Run::of(seeds - 1);
+        let shrunk = shrink(&whole);
+        assert!(run(&shrunk).is_err());
+        assert!(shrunk.without.len() * 2 > whole.steps(), "{shrunk:?}");
+        Fault::remove_all();
+        assert!(run(&shrunk).is_ok(), "only the fault makes it fail");
+    }
+}
