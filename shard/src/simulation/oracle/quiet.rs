@@ -147,10 +147,12 @@ impl Oracle {
                 if last.is_clear() || of_topic().any(|(_, it)| it.doubtful || it.unkept || it.routed.len() > 1) {
                     continue;
                 }
-                let has_it = of_topic().any(|(number, it)| {
-                    let share = of.shares.get(&number);
-                    it.order() >= last.order() && share.is_some_and(|share| share.at > asked.at)
-                });
+                let came = |number: usize| of.shares.get(&number).is_some_and(|share| share.at > asked.at);
+                // Which of several empty messages came is not certain.
+                let clears = || of_topic().filter(|(_, it)| it.is_clear());
+                let cleared = clears().any(|(number, _)| came(number));
+                let has_it = of_topic()
+                    .any(|(number, it)| it.order() >= last.order() && (came(number) || (cleared && it.is_clear())));
                 let (client, name) = (&of.client, &last.name);
                 assert!(
                     has_it,
