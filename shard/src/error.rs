@@ -88,6 +88,23 @@ pub enum SessionError {
     },
 }
 
+/// A client that is not let in.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum AuthenticationError {
+    /// No such user, or another password. Which of the two is nobody's business.
+    #[error("bad user name or password")]
+    BadCredentials,
+    /// No user name where one is needed.
+    #[error("no user name, and anonymous clients are not allowed here")]
+    AnonymousNotAllowed,
+    /// Too many others wait to be verified, or whoever verifies cannot.
+    #[error("the client could not be verified now")]
+    Unavailable,
+    /// The verdict did not come within the connect timeout.
+    #[error("the client was not verified in time")]
+    TimedOut,
+}
+
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum CloseReason {
@@ -118,6 +135,9 @@ pub enum CloseReason {
     /// The packet was not allowed.
     #[error("protocol violation: {0}")]
     Protocol(#[from] ProtocolError),
+    /// The client was not let in.
+    #[error("{0}")]
+    Authentication(#[from] AuthenticationError),
     /// The session could not.
     #[error("{0}")]
     Session(#[from] SessionError),
@@ -146,6 +166,12 @@ impl CloseReason {
                 ProtocolError::InvalidTopicName(_) => "invalid_topic_name",
                 ProtocolError::InvalidTopicFilter(_) => "invalid_topic_filter",
                 ProtocolError::ForbiddenWill => "forbidden_will",
+            },
+            CloseReason::Authentication(error) => match error {
+                AuthenticationError::BadCredentials => "bad_credentials",
+                AuthenticationError::AnonymousNotAllowed => "anonymous_not_allowed",
+                AuthenticationError::Unavailable => "authentication_unavailable",
+                AuthenticationError::TimedOut => "authentication_timeout",
             },
             CloseReason::Session(error) => match error {
                 SessionError::InboundWindowFull { .. } => "inbound_window_full",
@@ -177,6 +203,13 @@ impl CloseReason {
             }
             CloseReason::Protocol(ProtocolError::InvalidClientId { .. }) => Some(ConnectReturnCode::IdentifierRejected),
             CloseReason::Protocol(ProtocolError::ForbiddenWill) => Some(ConnectReturnCode::NotAuthorized),
+            CloseReason::Authentication(error) => Some(match error {
+                AuthenticationError::BadCredentials => ConnectReturnCode::BadUserNameOrPassword,
+                AuthenticationError::AnonymousNotAllowed => ConnectReturnCode::NotAuthorized,
+                AuthenticationError::Unavailable | AuthenticationError::TimedOut => {
+                    ConnectReturnCode::ServerUnavailable
+                }
+            }),
             CloseReason::Session(SessionError::TooManySessions { .. }) | CloseReason::Store(_) => {
                 Some(ConnectReturnCode::ServerUnavailable)
             }

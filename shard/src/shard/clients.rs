@@ -11,6 +11,7 @@ use ahash::RandomState;
 use indexmap::IndexSet;
 use slab::Slab;
 
+use super::authenticate::Admission;
 use super::connection::{Connection, Gate, Gated, GatedPacket, Phase, conn_id};
 use super::event::{ClientId, ConnId, ShardId};
 use super::outgoing::{Outgoing, SendFlags, append_message};
@@ -107,9 +108,9 @@ impl Clients {
         }
     }
 
-    pub(super) fn open(&mut self, now: Instant) -> ConnId {
+    pub(super) fn open(&mut self, now: Instant, admission: Admission) -> ConnId {
         let generation = self.next_generation();
-        conn_id(self.connections.insert(Connection::new(now, generation)))
+        conn_id(self.connections.insert(Connection::new(now, generation, admission)))
     }
 
     pub(super) fn add_session(&mut self, client_id: ClientId, clean: bool) -> u32 {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::Shard;
 use super::clients::Clients;
 use super::connection::Phase;
-use super::event::{ClientId, ConnId, Effect, ShardId};
+use super::event::{ClientId, ConnId, Effect};
 use super::publish::belongs_to_broker;
+use super::receive::Stop;
 use crate::codec::Connect;
 use crate::error::{CloseReason, ProtocolError, SessionError};
 use crate::session::{SubscriptionKey, WillMessage};
@@ -15,7 +16,7 @@ use crate::time::Instant;
 use crate::topic::TopicName;
 
 impl Shard {
-    /// Accepts the client, or returns the shard where it belongs.
+    /// Accepts the client, or returns why its CONNECT cannot be handled yet, or here.
     ///
     /// # Errors
     /// The connection closes, with the CONNACK that the reason asks for.
@@ -24,7 +25,7 @@ impl Shard {
         now: Instant,
         conn: ConnId,
         connect: &Connect<'_>,
-    ) -> Result<Option<ShardId>, CloseReason> {
+    ) -> Result<Option<Stop>, CloseReason> {
         let limit = self.clients.limits.client_id_bytes_max;
         let refused = ProtocolError::InvalidClientId {
             got: connect.client_id.len(),
@@ -33,22 +34,29 @@ impl Shard {
         if connect.client_id.len() > limit {
             return Err(refused.into());
         }
-        let client_id: ClientId = if connect.client_id.is_empty() {
+        if connect.client_id.is_empty() {
             // An empty one stands for a session that nobody can come back to [MQTT-3.1.3-8].
             if !connect.clean_session {
                 return Err(refused.into());
             }
-            self.generate_client_id()
         } else {
             let home = self.placement.home(connect.client_id);
             if home != self.id {
-                return Ok(Some(home));
+                return Ok(Some(Stop::Move(home)));
             }
+        }
+        if !self.admit(conn, connect)? {
+            return Ok(Some(Stop::Verify));
+        }
+        let client_id: ClientId = if connect.client_id.is_empty() {
+            self.generate_client_id()
+        } else {
             connect.client_id.into()
         };
         let will = self.check_will(connect)?;
         self.clients.stats.packets_received += 1;
 
+        self.supersede(now, &client_id, conn);
         if let Some(&index) = self.clients.by_client.get(&client_id) {
             // The older connection goes, abnormally: its Will is published [MQTT-3.1.4-2].
             if let Some(old) = self.clients.session(index).conn {

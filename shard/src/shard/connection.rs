@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::authenticate::Admission;
 use super::event::ConnId;
 use super::output::Output;
 use crate::codec::PacketId;
@@ -15,11 +16,16 @@ use crate::time::Instant;
 ///
 /// ```text
 /// Opening ──CONNECT──► Connected ──DISCONNECT, error, takeover──► Closing ──Closed──► gone
+///    │ ▲                                                              ▲
+///    ▼ │ accepted: CONNECT again                                      │
+/// Authenticating ──refused, too late, taken over──────────────────────┘
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Phase {
     /// No CONNECT yet.
     Opening,
+    /// A CONNECT has come, and waits in the tail for the verdict on its client.
+    Authenticating { ticket: u64 },
     /// Serves this session.
     Connected { session: u32 },
     /// Only its output is still written.
@@ -29,13 +35,18 @@ pub(super) enum Phase {
 /// A connection of this shard.
 ///
 /// Invariants: `gated` holds only packets that must wait, in the order they leave, and `gated_messages` of them are
-/// [`GatedPacket::Publish`]; `tail` is shorter than the first packet in it.
+/// [`GatedPacket::Publish`]; `tail` is shorter than the first packet in it unless the client is held back or verified.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) phase: Phase,
+    /// Who may come in. Set when the connection opens, and by the verdict.
+    pub(super) admission: Admission,
+    /// Of the verdict that was asked for; `u64::MAX`, later than any, if none was.
+    pub(super) ticket: u64,
     /// Told apart from earlier connections in the same slot, by timers and waiting acknowledgements.
     pub(super) generation: u32,
-    /// The received part of an incomplete packet; or, of a held-back publisher, what it had sent already.
+    /// The received part of an incomplete packet; or, of a held-back publisher, what it had sent already; or, while its
+    /// client is verified, the CONNECT and what follows it.
     pub(super) tail: Vec<u8>,
     /// Bytes of the first packet in `tail`, once its header is complete; 0 before.
     pub(super) frame_len: usize,
@@ -92,9 +103,11 @@ pub(super) enum GatedPacket {
 }
 
 impl Connection {
-    pub(super) fn new(now: Instant, generation: u32) -> Connection {
+    pub(super) fn new(now: Instant, generation: u32, admission: Admission) -> Connection {
         Connection {
             phase: Phase::Opening,
+            admission,
+            ticket: u64::MAX,
             generation,
             tail: Vec::new(),
             frame_len: 0,
@@ -115,7 +128,7 @@ impl Connection {
     pub(super) fn session(&self) -> Option<u32> {
         match self.phase {
             Phase::Connected { session } => Some(session),
-            Phase::Opening | Phase::Closing => None,
+            Phase::Opening | Phase::Authenticating { .. } | Phase::Closing => None,
         }
     }
 }

@@ -29,6 +29,11 @@ impl Shard {
                 self.refuse(conn, &reason);
                 None
             }
+            Phase::Authenticating { ticket } => {
+                self.authenticating.end(ticket);
+                self.refuse(conn, &reason);
+                None
+            }
             Phase::Closing => unreachable!("returned above"),
         };
         self.effects.push_back(Effect::Close { conn, client, reason });
@@ -65,8 +70,10 @@ impl Shard {
             return;
         };
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
-        if let Phase::Connected { session } = phase {
-            self.leave_session(now, session, &CloseReason::ConnectionLost);
+        match phase {
+            Phase::Connected { session } => drop(self.leave_session(now, session, &CloseReason::ConnectionLost)),
+            Phase::Authenticating { ticket } => self.authenticating.end(ticket),
+            Phase::Opening | Phase::Closing => {}
         }
         let connection = &mut self.clients.connections[conn.index()];
         connection.output.clear(&mut self.clients.spare);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::error::CloseReason;
+use super::authenticate::{Admission, Credentials, UserName};
+use crate::error::{AuthenticationError, CloseReason};
 use crate::shard::PeerBatch;
 use crate::store::Lsn;
 
@@ -60,6 +61,15 @@ pub enum Event<'a> {
     },
     /// A peer's batch came out of this shard's inbox.
     Peer(PeerBatch),
+    /// The verdict that [`Effect::Authenticate`] asked for. Ignored if the connection no longer waits for it.
+    Authenticated {
+        /// As asked.
+        conn: ConnId,
+        /// As asked: tells this connection from a later one with its number.
+        ticket: u64,
+        /// Who it is, or why it is refused.
+        verdict: Result<UserName, AuthenticationError>,
+    },
     /// The store says that every record up to here is durable.
     Durable(Lsn),
     /// Time passed: deadlines are looked at, and bounded work that was left over goes on.
@@ -80,6 +90,16 @@ pub enum Effect {
         /// Whether an earlier session of the client goes on.
         session_present: bool,
     },
+    /// Find out whether this client is who it says, and say [`Event::Authenticated`]. It need not be soon, or ever: the connect
+    /// timeout goes on.
+    Authenticate {
+        /// Which.
+        conn: ConnId,
+        /// Repeated in the answer.
+        ticket: u64,
+        /// What the client says.
+        credentials: Credentials,
+    },
     /// Write what waits in the connection's output, shut down the write side, drain for a bounded time, close, then
     /// say [`Event::Closed`].
     Close {
@@ -91,12 +111,14 @@ pub enum Effect {
         reason: CloseReason,
     },
     /// The client's home is another shard: hand it the socket and `received`; open it there with
-    /// [`Shard::open`](crate::shard::Shard::open) and feed it `received` first. The [`ConnId`] is free already.
+    /// [`Shard::open_as`](crate::shard::Shard::open_as) and feed it `received` first. The [`ConnId`] is free already.
     Move {
         /// Which.
         conn: ConnId,
         /// Where to.
         home: ShardId,
+        /// Who may come in on it.
+        admission: Admission,
         /// All bytes that this connection has sent so far.
         received: Bytes,
     },

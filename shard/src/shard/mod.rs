@@ -5,10 +5,11 @@
 //! enqueued at its peer; then [`Shard::poll_effect`]; then [`Shard::poll_dirty`] and the writing. Acknowledgements are
 //! in the outputs, so they leave after what they acknowledge.
 //!
-//! What the shard does is told in the order in which a client meets it: `receive` (bytes to packets), `connect`,
-//! `publish`, `route` (who gets it), `clients` (how it leaves), `subscribe`, `retained`, `depart` (how a connection and a
+//! What the shard does is told in the order in which a client meets it: `receive` (bytes to packets), `authenticate`,
+//! `connect`, `publish`, `route` (who gets it), `clients` (how it leaves), `subscribe`, `retained`, `depart` (how a connection and a
 //! session end), `peers` (what other shards send).
 
+mod authenticate;
 mod clients;
 mod connect;
 mod connection;
@@ -29,17 +30,19 @@ mod timers;
 
 use std::collections::VecDeque;
 
+use authenticate::Authenticating;
 use clients::{Clients, Deferred};
 use connection::Phase;
 use peer::Outboxes;
 use subscribe::Subscribing;
 use timers::{Timer, Timers};
 
+pub use authenticate::{Admission, Credentials, UserName};
 pub use event::{ClientId, ConnId, Effect, Event, Pass, ShardId};
 pub use output::{Output, SpareBuffers};
 pub use peer::PeerBatch;
 
-use crate::error::{CloseReason, SessionError};
+use crate::error::{AuthenticationError, CloseReason, SessionError};
 use crate::hash::{Placement, Random};
 use crate::limits::Limits;
 use crate::router::{Registry, RetainStore};
@@ -79,6 +82,7 @@ pub struct Shard {
     retained: RetainStore,
     outboxes: Outboxes,
     subscribing: Subscribing,
+    authenticating: Authenticating,
     timers: Timers,
     effects: VecDeque<Effect>,
     /// Messages on other shards' behalf that wait for this shard's store: who asked, and their token.
@@ -114,6 +118,7 @@ impl Shard {
             retained,
             outboxes: Outboxes::new(config.id, config.shards),
             subscribing: Subscribing::default(),
+            authenticating: Authenticating::default(),
             timers: Timers::default(),
             effects: VecDeque::new(),
             stored_waits: VecDeque::new(),
@@ -124,9 +129,14 @@ impl Shard {
         }
     }
 
-    /// A new connection: a fresh socket, or one that moved here ([`Effect::Move`]), whose bytes come next.
+    /// A new connection that anyone may come in on. See [`Shard::open_as`].
     pub fn open(&mut self, now: Instant) -> ConnId {
-        let conn = self.clients.open(now);
+        self.open_as(now, Admission::Open)
+    }
+
+    /// A new connection: a fresh socket, or one that moved here ([`Effect::Move`]), whose bytes come next.
+    pub fn open_as(&mut self, now: Instant, admission: Admission) -> ConnId {
+        let conn = self.clients.open(now, admission);
         self.set_connection_timer(now + self.clients.limits.connect_timeout, conn);
         conn
     }
@@ -137,6 +147,7 @@ impl Shard {
             Event::Bytes { conn, bytes } => self.on_bytes(now, conn, bytes),
             Event::Closed { conn } => self.on_closed(now, conn),
             Event::Peer(batch) => self.on_batch(now, batch),
+            Event::Authenticated { conn, ticket, verdict } => self.on_authenticated(now, conn, ticket, verdict),
             Event::Durable(lsn) => self.on_durable(lsn),
             Event::Tick => self.on_tick(now),
             Event::Shutdown => self.on_shutdown(now),
@@ -188,17 +199,19 @@ impl Shard {
         }
     }
 
-    /// False while slow subscribers hold this client's publishing back, or while the client does not take the answers to
-    /// what it has sent: its socket must not be read.
+    /// False while slow subscribers hold this client's publishing back, while the client does not take the answers to
+    /// what it has sent, or while it sends more than it should before it is known who it is: its socket must not be read.
     #[must_use]
     pub fn may_read(&self, conn: ConnId) -> bool {
         let Some(connection) = self.clients.connections.get(conn.index()) else {
             return true;
         };
-        let held = |index| self.clients.sessions[index as usize].held_by > 0;
-        connection
-            .session()
-            .is_none_or(|index| !connection.sated && !held(index))
+        match connection.phase {
+            Phase::Connected { session } => !connection.sated && self.clients.sessions[session as usize].held_by == 0,
+            // The end of the socket is worth hearing of, so reading goes on until a second packet of this size would wait.
+            Phase::Authenticating { .. } => connection.tail.len() <= self.clients.limits.connect_bytes_max,
+            Phase::Opening | Phase::Closing => true,
+        }
     }
 
     /// When to say [`Event::Tick`] at the latest; in the past if bounded work was left over.
@@ -247,6 +260,7 @@ impl Shard {
         self.outboxes.is_empty()
             && self.subscribing.is_empty()
             && self.scans.is_empty()
+            && self.authenticating.len() == 0
             && self.clients.awaited.is_empty()
     }
 
@@ -270,6 +284,15 @@ impl Shard {
             subscriptions += session.subscriptions.len() as u64;
         }
         assert_eq!(subscriptions, self.clients.stats.subscriptions);
+        let authenticating =
+            |connection: &connection::Connection| matches!(connection.phase, Phase::Authenticating { .. });
+        let waiting = self
+            .clients
+            .connections
+            .iter()
+            .filter(|(_, it)| authenticating(it))
+            .count();
+        assert_eq!(waiting, self.authenticating.len());
         assert_eq!(self.clients.by_client.len(), self.clients.sessions.len());
         let queued: usize = self
             .clients
@@ -332,6 +355,7 @@ impl Shard {
         connection.timer_at = Instant::default();
         match connection.phase {
             Phase::Opening => self.close(now, conn, CloseReason::ConnectTimeout),
+            Phase::Authenticating { .. } => self.close(now, conn, AuthenticationError::TimedOut.into()),
             Phase::Connected { session } if !connection.silence_max.is_zero() => {
                 // Less than a tick of silence is granted, so the next deadline lies ahead.
                 let silence_max = connection.silence_max;

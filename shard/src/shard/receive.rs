@@ -22,6 +22,8 @@ pub(super) enum Stop {
     Held,
     /// The client lives elsewhere.
     Move(ShardId),
+    /// The client is verified first; its CONNECT comes again.
+    Verify,
 }
 
 impl Shard {
@@ -34,6 +36,9 @@ impl Shard {
             return;
         }
         self.clients.stats.bytes_received += bytes.len() as u64;
+        if matches!(connection.phase, Phase::Authenticating { .. }) {
+            return connection.tail.extend_from_slice(bytes);
+        }
         if !connection.tail.is_empty() {
             if !self.may_read(conn) {
                 self.clients.connections[conn.index()].tail.extend_from_slice(bytes);
@@ -125,7 +130,7 @@ impl Shard {
                 }
             };
             if let Some(stop) = self.on_packet(now, conn, &decoded.packet, source) {
-                if !matches!(stop, Stop::Move(_)) {
+                if !matches!(stop, Stop::Move(_) | Stop::Verify) {
                     used += decoded.len;
                 }
                 return (used, stop);
@@ -139,7 +144,7 @@ impl Shard {
     fn after_frames(&mut self, conn: ConnId, rest: &[u8], more: &[u8], stop: Stop) {
         match stop {
             Stop::Incomplete | Stop::Closed => {}
-            Stop::Held => {
+            Stop::Held | Stop::Verify => {
                 let tail = &mut self.clients.connections[conn.index()].tail;
                 tail.extend_from_slice(rest);
                 tail.extend_from_slice(more);
@@ -148,10 +153,11 @@ impl Shard {
                 let mut received = BytesMut::with_capacity(rest.len() + more.len());
                 received.extend_from_slice(rest);
                 received.extend_from_slice(more);
-                self.clients.connections.remove(conn.index());
+                let connection = self.clients.connections.remove(conn.index());
                 self.effects.push_back(Effect::Move {
                     conn,
                     home,
+                    admission: connection.admission,
                     received: received.freeze(),
                 });
             }
@@ -164,7 +170,7 @@ impl Shard {
         let session = match self.clients.connections[conn.index()].phase {
             Phase::Connected { session } => session,
             Phase::Closing => return Some(Stop::Closed),
-            Phase::Opening => return self.on_first_packet(now, conn, packet),
+            Phase::Opening | Phase::Authenticating { .. } => return self.on_first_packet(now, conn, packet),
         };
         self.clients.stats.packets_received += 1;
         let outcome = match packet {
@@ -202,8 +208,7 @@ impl Shard {
             return Some(Stop::Closed);
         };
         match self.on_connect(now, conn, connect) {
-            Ok(None) => None,
-            Ok(Some(home)) => Some(Stop::Move(home)),
+            Ok(stop) => stop,
             Err(reason) => {
                 self.close(now, conn, reason);
                 Some(Stop::Closed)
@@ -215,7 +220,7 @@ impl Shard {
     fn packet_bytes_max(&self, conn: ConnId) -> usize {
         let limits = &self.clients.limits;
         match self.clients.connections[conn.index()].phase {
-            Phase::Opening => limits.connect_bytes_max.min(limits.packet_bytes_max),
+            Phase::Opening | Phase::Authenticating { .. } => limits.connect_bytes_max.min(limits.packet_bytes_max),
             Phase::Connected { .. } | Phase::Closing => limits.packet_bytes_max,
         }
     }

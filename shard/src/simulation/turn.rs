@@ -267,7 +267,9 @@ impl World {
                 self.oracle.closed(socket, reason);
                 self.sockets[socket].closing = true;
             }
-            Effect::Move { conn, home, received } => {
+            Effect::Move {
+                conn, home, received, ..
+            } => {
                 let socket = self.nodes[at].conns.remove(&conn.0).expect("it was open");
                 self.trace
                     .note(self.now, || format!("socket {socket} moves from {at} to {home}"));
@@ -280,6 +282,7 @@ impl World {
                 let socket = self.nodes[at].conns[&conn.0];
                 self.oracle.heard(socket, true, true);
             }
+            Effect::Authenticate { .. } => unreachable!("these connections are open to everyone"),
         }
     }
 

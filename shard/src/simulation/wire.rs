@@ -8,6 +8,21 @@ pub(crate) fn connect_bytes(client_id: &str, clean: bool, keep_alive: u16) -> Ve
 }
 
 pub(crate) fn connect_with(client_id: &str, clean: bool, keep_alive: u16, will: Option<Will<'_>>) -> Vec<u8> {
+    connect_as(client_id, clean, keep_alive, will, None)
+}
+
+#[cfg(test)]
+pub(crate) fn connect_by(client_id: &str, clean: bool, user_name: &str, password: Option<&str>) -> Vec<u8> {
+    connect_as(client_id, clean, 0, None, Some((user_name, password)))
+}
+
+fn connect_as(
+    client_id: &str,
+    clean: bool,
+    keep_alive: u16,
+    will: Option<Will<'_>>,
+    user: Option<(&str, Option<&str>)>,
+) -> Vec<u8> {
     let protocol = Protocol::V311;
     let connect = Connect {
         protocol,
@@ -15,8 +30,8 @@ pub(crate) fn connect_with(client_id: &str, clean: bool, keep_alive: u16, will: 
         keep_alive,
         client_id,
         will,
-        user_name: None,
-        password: None,
+        user_name: user.map(|(name, _)| name),
+        password: user.and_then(|(_, password)| password).map(str::as_bytes),
     };
     let mut bytes = Vec::new();
     encode(&Packet::Connect(connect), &mut bytes);

@@ -309,6 +309,7 @@ impl Broker {
     fn on_effect(&mut self, at: usize, effect: Effect) {
         match effect {
             Effect::Connected { .. } | Effect::ResumeReading { .. } => {}
+            Effect::Authenticate { .. } => unreachable!("these connections are open to everyone"),
             Effect::Close { conn, .. } => {
                 self.send_unless_stalled(at, conn);
                 if let Some(socket) = self.socket_of(at, conn) {
@@ -316,7 +317,9 @@ impl Broker {
                 }
                 self.nodes[at].closing.push_back(conn);
             }
-            Effect::Move { conn, home, received } => {
+            Effect::Move {
+                conn, home, received, ..
+            } => {
                 assert_ne!(home.index(), at, "a socket moves to another shard");
                 let socket = self.socket_of(at, conn).expect("only a live socket moves");
                 socket.place = Place::Moving;

@@ -4,9 +4,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::codec::{ConnAck, Packet, QoS, decode};
+use crate::error::AuthenticationError;
 use crate::hash::{Random, home};
 use crate::limits::Limits;
-use crate::shard::{ConnId, Effect, Event, Pass, PeerBatch, Shard, ShardConfig, ShardId};
+use crate::shard::{
+    Admission, ConnId, Credentials, Effect, Event, Pass, PeerBatch, Shard, ShardConfig, ShardId, UserName,
+};
 use crate::simulation::store::SimStore;
 pub(super) use crate::simulation::wire::*;
 use crate::stats::Stats;
@@ -40,6 +43,17 @@ pub(super) struct Cluster {
     pub(super) now: Instant,
     random: Random,
     pub(super) stores: Vec<SimStore>,
+    /// Questions that the shards have asked and nobody has answered.
+    asked: Vec<Asked>,
+}
+
+/// Whether a client is who it says.
+#[derive(Debug)]
+struct Asked {
+    at: usize,
+    conn: ConnId,
+    ticket: u64,
+    credentials: Credentials,
 }
 
 /// What a client got, owned.
@@ -114,6 +128,7 @@ impl Cluster {
             now: Instant::from_millis(1_000),
             random: Random::new(seed),
             stores: Vec::new(),
+            asked: Vec::new(),
         }
     }
 
@@ -137,8 +152,12 @@ impl Cluster {
 
     /// A new socket, given to shards in turn.
     pub(super) fn open(&mut self) -> Client {
+        self.open_as(Admission::Open)
+    }
+
+    pub(super) fn open_as(&mut self, admission: Admission) -> Client {
         let at = self.sockets.len() % self.shards.len();
-        let conn = self.shards[at].open(self.now);
+        let conn = self.shards[at].open_as(self.now, admission);
         let socket = Socket {
             at: Some((at, conn)),
             received: vec![],
@@ -158,6 +177,56 @@ impl Cluster {
         let seen = self.take_first(client);
         assert!(matches!(seen, Some(Seen::ConnAck(_, 0))), "{client_id}: {seen:?}");
         client
+    }
+
+    /// Answers the question about this user name that was asked first; a password that is the name is right.
+    pub(super) fn answer(&mut self, user_name: &str) {
+        let first = self
+            .asked
+            .iter()
+            .position(|asked| &*asked.credentials.user_name == user_name);
+        let asked = self.asked.remove(first.expect("it was asked about"));
+        let right = asked.credentials.password.as_deref() == Some(user_name.as_bytes());
+        let verdict = if right {
+            Ok(asked.credentials.user_name)
+        } else {
+            Err(AuthenticationError::BadCredentials)
+        };
+        self.verdict(asked.at, asked.conn, asked.ticket, verdict);
+    }
+
+    /// Answers one question that the seed picks; false if there is none.
+    pub(super) fn answer_any(&mut self) -> bool {
+        let count = self.asked.len() as u64;
+        if count == 0 {
+            return false;
+        }
+        let at = usize::try_from(self.random.next() % count).unwrap();
+        let name = self.asked[at].credentials.user_name.to_string();
+        self.asked.swap(0, at);
+        self.answer(&name);
+        true
+    }
+
+    /// Names that are asked about, in order.
+    pub(super) fn asked(&self) -> Vec<String> {
+        self.asked
+            .iter()
+            .map(|asked| asked.credentials.user_name.to_string())
+            .collect()
+    }
+
+    /// Forgets the questions, and gives one of the answers to none of them.
+    pub(super) fn answer_stale(&mut self) {
+        let asked = self.asked.remove(0);
+        let verdict = Ok("somebody".into());
+        self.verdict(asked.at, asked.conn, asked.ticket + 1_000, verdict);
+        self.asked.clear();
+    }
+
+    fn verdict(&mut self, at: usize, conn: ConnId, ticket: u64, verdict: Result<UserName, AuthenticationError>) {
+        self.shards[at].handle(self.now, Event::Authenticated { conn, ticket, verdict });
+        self.flush(at);
     }
 
     /// Hands bytes to the client's shard, which runs a turn.
@@ -262,13 +331,28 @@ impl Cluster {
         while let Some(effect) = self.shards[at].poll_effect() {
             match effect {
                 Effect::Connected { .. } => {}
-                Effect::Move { conn, home, received } => {
+                Effect::Authenticate {
+                    conn,
+                    ticket,
+                    credentials,
+                } => self.asked.push(Asked {
+                    at,
+                    conn,
+                    ticket,
+                    credentials,
+                }),
+                Effect::Move {
+                    conn,
+                    home,
+                    admission,
+                    received,
+                } => {
                     let socket = self
                         .sockets
                         .iter_mut()
                         .find(|socket| socket.at == Some((at, conn)))
                         .unwrap();
-                    let moved = self.shards[home.index()].open(self.now);
+                    let moved = self.shards[home.index()].open_as(self.now, admission);
                     socket.at = Some((home.index(), moved));
                     self.shards[home.index()].handle(
                         self.now,
@@ -372,6 +456,11 @@ impl Cluster {
     pub(super) fn waiting(&self, client: Client) -> usize {
         let (at, conn) = self.sockets[client.0].at.expect("it is connected");
         self.shards[at].output(conn).len()
+    }
+
+    /// Bytes that the client has sent and its shard does not want yet.
+    pub(super) fn unread(&self, client: Client) -> usize {
+        self.sockets[client.0].unread.len()
     }
 
     /// SUBSCRIBE packets that are not done, on all shards.

@@ -3,6 +3,7 @@
 
 mod cluster;
 
+mod authenticate;
 mod connect;
 mod limits;
 mod qos;

@@ -1,0 +1,164 @@
+//! Who a client is, before its CONNECT counts: the question leaves as an effect, the verdict comes back as an event.
+//!
+//! ```text
+//! CONNECT ─► home shard ─► Effect::Authenticate ┄┄► Event::Authenticated ─► accepted: CONNECT is handled
+//!                          (what the client sends meanwhile waits)      └► refused: CONNACK 3, 4 or 5, closed
+//! ```
+//! Until the verdict nothing of the session is touched, so a wrong password takes nobody over. Verdicts come in any order:
+//! a connection whose client has come again meanwhile, and was let in, is closed as taken over rather than let in late.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Shard;
+use super::connection::Phase;
+use super::event::{ClientId, ConnId, Effect};
+use crate::codec::Connect;
+use crate::error::{AuthenticationError, CloseReason};
+use crate::time::Instant;
+
+/// A verified user name.
+pub type UserName = Arc<str>;
+
+/// Who may come in on a connection: what its listener says, or what was found out since.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Admission {
+    /// Everyone, unasked. The user name that a client gives is not believed.
+    #[default]
+    Open,
+    /// A client that gives a user name must prove it.
+    Verify {
+        /// A client that gives none comes in as nobody.
+        anonymous: bool,
+    },
+    /// It is known who it is.
+    Known(UserName),
+}
+
+/// What a client says about itself, for whoever verifies it.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Credentials {
+    /// Empty if the broker is to give one.
+    pub client_id: ClientId,
+    /// The name to verify.
+    pub user_name: UserName,
+    /// Absent is never right.
+    pub password: Option<Box<[u8]>>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("client_id", &self.client_id)
+            .field("user_name", &self.user_name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// CONNECTs that wait for their verdict.
+#[derive(Debug, Default)]
+pub(super) struct Authenticating {
+    /// By ticket: in the order in which they came.
+    waiting: BTreeMap<u64, (ConnId, ClientId)>,
+    by_client: BTreeSet<(ClientId, u64)>,
+}
+
+impl Authenticating {
+    fn begin(&mut self, ticket: u64, conn: ConnId, client_id: ClientId) {
+        self.by_client.insert((ClientId::clone(&client_id), ticket));
+        self.waiting.insert(ticket, (conn, client_id));
+    }
+
+    /// The connection of this ticket no longer waits; a ticket that does not wait changes nothing.
+    pub(super) fn end(&mut self, ticket: u64) {
+        if let Some((_, client_id)) = self.waiting.remove(&ticket) {
+            self.by_client.remove(&(client_id, ticket));
+        }
+    }
+
+    /// Those of this client that came before `ticket`.
+    fn earlier(&self, client_id: &ClientId, ticket: u64) -> Vec<ConnId> {
+        let (from, to) = ((ClientId::clone(client_id), 0), (ClientId::clone(client_id), ticket));
+        let tickets = self.by_client.range(from..to);
+        tickets.map(|(_, ticket)| self.waiting[ticket].0).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        debug_assert_eq!(self.waiting.len(), self.by_client.len());
+        self.waiting.len()
+    }
+}
+
+impl Shard {
+    /// Whether this CONNECT may go on now; else its verdict is asked for.
+    ///
+    /// # Errors
+    /// Nobody comes in here without a name.
+    pub(super) fn admit(&mut self, conn: ConnId, connect: &Connect<'_>) -> Result<bool, CloseReason> {
+        let Admission::Verify { anonymous } = self.clients.connections[conn.index()].admission else {
+            return Ok(true);
+        };
+        let Some(user_name) = connect.user_name else {
+            return if anonymous {
+                Ok(true)
+            } else {
+                Err(AuthenticationError::AnonymousNotAllowed.into())
+            };
+        };
+        let ticket = self.next_token();
+        let credentials = Credentials {
+            client_id: connect.client_id.into(),
+            user_name: user_name.into(),
+            password: connect.password.map(Into::into),
+        };
+        let client_id = ClientId::clone(&credentials.client_id);
+        self.authenticating.begin(ticket, conn, client_id);
+        let connection = &mut self.clients.connections[conn.index()];
+        connection.phase = Phase::Authenticating { ticket };
+        connection.ticket = ticket;
+        self.effects.push_back(Effect::Authenticate {
+            conn,
+            ticket,
+            credentials,
+        });
+        Ok(false)
+    }
+
+    /// The verdict on a CONNECT. Of a connection that is gone, or was taken over, it says nothing about the one that has its
+    /// number by now.
+    pub(super) fn on_authenticated(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        ticket: u64,
+        verdict: Result<UserName, AuthenticationError>,
+    ) {
+        let Some(connection) = self.clients.connections.get_mut(conn.index()) else {
+            return;
+        };
+        if connection.phase != (Phase::Authenticating { ticket }) {
+            return;
+        }
+        match verdict {
+            Ok(user_name) => {
+                self.authenticating.end(ticket);
+                connection.admission = Admission::Known(user_name);
+                connection.phase = Phase::Opening;
+                // Its CONNECT, and what followed, is in the tail.
+                self.read_again(now, conn);
+            }
+            Err(error) => self.close(now, conn, error.into()),
+        }
+    }
+
+    /// A CONNECT was accepted: older ones of this client that still wait are those of a connection that it has given up.
+    pub(super) fn supersede(&mut self, now: Instant, client_id: &ClientId, conn: ConnId) {
+        if self.authenticating.len() == 0 {
+            return;
+        }
+        let ticket = self.clients.connections[conn.index()].ticket;
+        for older in self.authenticating.earlier(client_id, ticket) {
+            self.close(now, older, CloseReason::SessionTakeover);
+        }
+    }
+}
