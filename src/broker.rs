@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 use ringmq_shard::shard::{PeerBatch, Shard, ShardConfig, ShardId};
 use ringmq_shard::store::MemoryStore;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
+use crate::auth::{Authenticator, Secrets};
 use crate::config::{Config, available};
 use crate::listener::{Listener, Stop};
 use crate::preflight::{Host, PreflightError};
@@ -35,12 +36,13 @@ pub struct Broker {
     shards: Vec<JoinHandle<()>>,
     listener: JoinHandle<()>,
     stop: Arc<Stop>,
+    authenticator: Option<Arc<Authenticator>>,
 }
 
 /// What the main thread waits for.
 #[derive(Debug)]
 enum ProcessEvent {
-    /// A signal that asks the process to end.
+    /// A signal that asks the process to end, or SIGHUP.
     Signal(i32),
     /// The shard's executor is made, and it runs.
     ShardRuns,
@@ -57,13 +59,17 @@ impl Broker {
     ///
     /// # Errors
     /// [`PreflightError`]: the host let the checks pass and yet refused a ring, a thread or a descriptor.
-    pub fn start(config: Config, host: Host) -> Result<Broker, PreflightError> {
+    pub fn start(config: Config, secrets: &Secrets, host: Host) -> Result<Broker, PreflightError> {
         let (sender, events) = flume::unbounded();
         forward_signals(sender.clone())?;
         let clock = Clock::start();
         let mesh = Mesh::new(config.shards.len());
         let open = Arc::new(AtomicUsize::new(0));
         let reports = Arc::new(Reports::new(config.shards.len()));
+        let authenticator = match &secrets.passwords {
+            Some(_) => Some(Authenticator::start(config.auth_pool, secrets, &mesh)?),
+            None => None,
+        };
         let executor = ExecutorConfig {
             id: ShardId(0),
             write_timeout: config.write_timeout,
@@ -72,6 +78,8 @@ impl Broker {
             clock,
             open: Arc::clone(&open),
             reports: Arc::clone(&reports),
+            authenticator: authenticator.clone(),
+            connect_timeout: config.limits.connect_timeout,
         };
         let shards = start_shards(&config, &executor, &mesh, &sender)?;
         wait_until_all_run(&events, shards.len())?;
@@ -86,6 +94,7 @@ impl Broker {
         }
         let listener = Listener {
             sockets: host.listeners,
+            rules: config.listeners.clone(),
             mesh: Arc::clone(&mesh),
             open,
             connections_max: config.connections_max,
@@ -102,17 +111,24 @@ impl Broker {
             shards,
             listener,
             stop,
+            authenticator,
         })
     }
 
     /// Serves until SIGTERM or SIGINT, then ends every connection and thread.
     #[must_use]
     pub fn run(self) -> ExitCode {
-        match self.events.recv() {
-            Ok(ProcessEvent::Signal(signal)) => info!(signal, "stopping"),
-            event => {
-                error!(?event, "a shard ended by itself");
-                return ExitCode::FAILURE;
+        loop {
+            match self.events.recv() {
+                Ok(ProcessEvent::Signal(SIGHUP)) => self.reload(),
+                Ok(ProcessEvent::Signal(signal)) => {
+                    info!(signal, "stopping");
+                    break;
+                }
+                event => {
+                    error!(?event, "a shard ended by itself");
+                    return ExitCode::FAILURE;
+                }
             }
         }
         self.stop.stop();
@@ -138,6 +154,21 @@ impl Broker {
         }
         info!("stopped");
         ExitCode::SUCCESS
+    }
+}
+
+impl Broker {
+    /// Reads the files that say who clients are again. All of them count from here on, or none.
+    fn reload(&self) {
+        let secrets = match Secrets::load(&self.config) {
+            Ok(secrets) => secrets,
+            Err(error) => return error!(%error, "not reloaded: what was read before stays in force"),
+        };
+        if let Some(authenticator) = &self.authenticator {
+            authenticator.replace(&secrets);
+        }
+        let users = secrets.passwords.as_ref().map(|passwords| passwords.len());
+        info!(users, "reloaded");
     }
 }
 
@@ -214,6 +245,8 @@ fn wait_until_all_run(events: &flume::Receiver<ProcessEvent>, shards: usize) -> 
     while running < shards {
         match events.recv() {
             Ok(ProcessEvent::ShardRuns) => running += 1,
+            // What is being read is fresh.
+            Ok(ProcessEvent::Signal(SIGHUP)) => {}
             Ok(ProcessEvent::Signal(signal)) => std::process::exit(128 + signal),
             Ok(ProcessEvent::ShardEnded { shard, failure }) => {
                 let cause = failure.unwrap_or_else(|| "its thread ended".to_owned());
@@ -238,14 +271,16 @@ fn start_listener(config: &Config, listener: Listener, stop: Arc<Stop>) -> io::R
     })
 }
 
-/// The first signal stops the broker in order, the second one at once.
+/// SIGHUP reloads. Of the others the first stops the broker in order, the second one at once.
 fn forward_signals(events: flume::Sender<ProcessEvent>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     thread::Builder::new().name("ringmq-signals".into()).spawn(move || {
-        for (nth, signal) in signals.forever().enumerate() {
-            if nth > 0 || events.send(ProcessEvent::Signal(signal)).is_err() {
+        let mut stopping = false;
+        for signal in signals.forever() {
+            if (stopping && signal != SIGHUP) || events.send(ProcessEvent::Signal(signal)).is_err() {
                 std::process::exit(128 + signal);
             }
+            stopping |= signal != SIGHUP;
         }
     })?;
     Ok(())

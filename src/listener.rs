@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 use tracing::{info, warn};
 
+use crate::config::ListenerConfig;
 use crate::logging::LogLimiter;
 use crate::runtime::clock::Clock;
 use crate::runtime::executor::Control;
@@ -70,6 +71,8 @@ impl Stop {
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) sockets: Vec<TcpListener>,
+    /// The rules of each, in the same order.
+    pub(crate) rules: Vec<ListenerConfig>,
     pub(crate) mesh: Arc<Mesh<PeerBatch, Control>>,
     /// Open connections of the whole broker. Raised here, lowered by the shards.
     pub(crate) open: Arc<AtomicUsize>,
@@ -106,7 +109,8 @@ impl Listener {
             if !descriptors[0].revents().is_empty() {
                 return;
             }
-            match self.sockets.iter().try_for_each(|socket| dealer.accept_waiting(socket)) {
+            let mut each = self.sockets.iter().zip(&self.rules);
+            match each.try_for_each(|(socket, rules)| dealer.accept_waiting(socket, rules)) {
                 Ok(()) => {
                     if backoff.reset() {
                         info!("accepting connections again");
@@ -136,10 +140,10 @@ impl Dealer<'_> {
     ///
     /// # Errors
     /// The system has no descriptors or memory left for a socket.
-    fn accept_waiting(&mut self, socket: &TcpListener) -> io::Result<()> {
+    fn accept_waiting(&mut self, socket: &TcpListener, rules: &ListenerConfig) -> io::Result<()> {
         for _ in 0..ACCEPTS_MAX {
             match socket.accept() {
-                Ok((accepted, peer)) => self.deal(accepted, peer),
+                Ok((accepted, peer)) => self.deal(accepted, peer, rules),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if is_peers_fault(&error) => {}
                 Err(error) => return Err(error),
@@ -148,7 +152,7 @@ impl Dealer<'_> {
         Ok(())
     }
 
-    fn deal(&mut self, accepted: std::net::TcpStream, peer: SocketAddr) {
+    fn deal(&mut self, accepted: std::net::TcpStream, peer: SocketAddr, rules: &ListenerConfig) {
         let Listener {
             mesh,
             open,
@@ -177,6 +181,7 @@ impl Dealer<'_> {
             Control::Open(Box::new(Arrival {
                 socket,
                 peer,
+                admission: rules.admission.clone(),
                 received: bytes::Bytes::new(),
             })),
         );

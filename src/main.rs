@@ -2,15 +2,16 @@
 
 use std::process::ExitCode;
 
+use ringmq::auth::Secrets;
 use ringmq::broker::{self, Broker};
 use ringmq::config::Config;
 use ringmq::logging::Log;
 use ringmq::preflight::{self, EXIT_CONFIG, PreflightError};
 
 fn main() -> ExitCode {
-    let config = Config::load();
+    let (config, secrets) = Config::load();
     broker::abort_on_panic();
-    match start(config) {
+    match start(config, &secrets) {
         Ok(exit) => exit,
         Err(error) => {
             eprintln!("ringmq: {error}");
@@ -19,8 +20,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(config: Config) -> Result<ExitCode, PreflightError> {
+fn start(config: Config, secrets: &Secrets) -> Result<ExitCode, PreflightError> {
     let _log = Log::start(config.log)?;
     let host = preflight::check(&config)?;
-    Ok(Broker::start(config, host)?.run())
+    Ok(Broker::start(config, secrets, host)?.run())
 }

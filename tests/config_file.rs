@@ -6,7 +6,6 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::*;
 
@@ -37,10 +36,10 @@ fn precedence_is_flag_environment_file_default() {
     let file = Temporary::new(
         "max_inflight = 3\nmax_sessions = 3\nmax_retained = 3\nallow_anonymous = true\nlisten = [\"0.0.0.0:1\", \"[::]:1\"]\n",
     );
-    let path = file.path().to_str().expect("text");
+    let path = file.0.path("r.toml");
     let mut command = ringmq();
     command
-        .args(["config", "--config", path, "--max-inflight", "1"])
+        .args(["config", "--config", &path, "--max-inflight", "1"])
         .env("RINGMQ_MAX_INFLIGHT", "2")
         .env("RINGMQ_MAX_SESSIONS", "2");
     let (status, output) = run(&mut command);
@@ -113,7 +112,11 @@ fn check_judges_and_does_not_start() {
             2,
             "--max-connect-size 2000 is more than --max-packet-size 1000 (--max-packet-size: ",
         ),
-        ("[[listener]]\nlisten = \"192.0.2.1:1\"\n", 2, "add --allow-anonymous"),
+        (
+            "[[listener]]\nlisten = \"192.0.2.1:1\"\n",
+            2,
+            "add --password-file, or --allow-anonymous",
+        ),
         (
             "[[listener]]\nlisten = \"127.0.0.1:1\"\n[[listener]]\nlisten = \"127.0.0.1:1\"\n",
             4,
@@ -160,30 +163,18 @@ fn documented_files_are_good() {
     assert!(blocks > 0);
 }
 
-/// A file that is gone with its test.
-struct Temporary(PathBuf);
+/// A configuration file that is gone with its test.
+struct Temporary(Folder);
 
 impl Temporary {
     fn new(text: &str) -> Temporary {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "ringmq-test-{}-{}.toml",
-            std::process::id(),
-            NEXT.fetch_add(1, Ordering::Relaxed)
-        );
-        let path = std::env::temp_dir().join(name);
-        fs::write(&path, text).expect("a temporary file");
-        Temporary(path)
+        let folder = Folder::new();
+        folder.write("r.toml", text);
+        Temporary(folder)
     }
 
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+    fn path(&self) -> PathBuf {
+        self.0.as_path().join("r.toml")
     }
 }
 

@@ -31,6 +31,18 @@ pub struct Args {
     #[command(flatten)]
     pub listener: ListenerArgs,
 
+    /// Users and their hashed passwords, as mosquitto_passwd and `ringmq passwd` write them [default: none]
+    #[arg(long, env = "RINGMQ_PASSWORD_FILE", value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+
+    /// Threads that verify passwords
+    #[arg(long, env = "RINGMQ_AUTH_THREADS", value_name = "N", default_value_t = 1)]
+    pub auth_threads: u16,
+
+    /// Most clients that wait to be verified; beyond it a CONNECT is refused with 0x03
+    #[arg(long, env = "RINGMQ_MAX_AUTH_WAITING", value_name = "N", default_value_t = 1_000)]
+    pub max_auth_waiting: usize,
+
     /// Shards, each with its own executor and thread [default: one per core that the process may use]
     #[arg(long, env = "RINGMQ_SHARDS", value_name = "N")]
     pub shards: Option<u16>,
@@ -162,7 +174,7 @@ pub struct Args {
 /// Settings of one listener. As a flag, a variable or a key outside of `[[listener]]` they hold for all.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ListenerArgs {
-    /// Let clients in without authentication on addresses that other hosts reach
+    /// Let clients in that give no user name; without a password file, also on addresses that other hosts reach
     #[arg(long, env = "RINGMQ_ALLOW_ANONYMOUS", value_name = "BOOL", default_value = "false", value_parser = BoolishValueParser::new(),
           num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
     pub allow_anonymous: bool,

@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 
-use clap::{ArgMatches, Args as _, Command, CommandFactory};
+use clap::{ArgMatches, Args as _, Command, CommandFactory, FromArgMatches};
 
 use super::args::{Args, ListenerArgs};
+use crate::auth::PasswdArgs;
 
 /// What to do.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Task {
     /// Start the broker.
     Serve,
@@ -15,6 +16,8 @@ pub(super) enum Task {
     Check,
     /// Print the settings in force, and where each is from.
     Print,
+    /// Edit a password file.
+    Passwd(PasswdArgs),
 }
 
 /// A command line whose every word is understood.
@@ -35,6 +38,10 @@ impl Typed {
         let task = match matches.subcommand_name() {
             Some(CHECK) => Task::Check,
             Some(PRINT) => Task::Print,
+            Some(PASSWD) => {
+                let args = matches.subcommand_matches(PASSWD).map(PasswdArgs::from_arg_matches);
+                Task::Passwd(args.expect("it is the command's name")?)
+            }
             _ => Task::Serve,
         };
         match matches.subcommand() {
@@ -61,6 +68,7 @@ pub(super) fn command() -> Command {
             Args::augment_args(Command::new(PRINT))
                 .about("Print the settings in force as a configuration file, each with where it is from"),
         )
+        .subcommand(PasswdArgs::command())
 }
 
 /// Flags and environment only.
@@ -80,3 +88,4 @@ pub(super) fn is_of_listener(key: &str) -> bool {
 pub(super) const LISTEN: &str = "listen";
 const CHECK: &str = "check";
 const PRINT: &str = "config";
+const PASSWD: &str = "passwd";

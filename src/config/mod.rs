@@ -16,12 +16,15 @@ mod print;
 mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ringmq_shard::limits::{Limits, SlowSubscriber};
+use ringmq_shard::shard::Admission;
 use ringmq_shard::topic::TopicLimits;
 use thiserror::Error;
 
+use crate::auth::{self, Pool, SecretError, Secrets};
 use command::{Task, Typed};
 use file::File;
 use layers::{Layer, Source, layers};
@@ -37,6 +40,10 @@ pub use log::{LogFormat, LogSetting, LogSettingError};
 pub struct Config {
     /// Where clients connect; never empty, no address twice.
     pub listeners: Vec<ListenerConfig>,
+    /// Users and passwords; `None`: names are not verified.
+    pub password_file: Option<PathBuf>,
+    /// Who verifies them.
+    pub auth_pool: Pool,
     /// One entry per shard, in order of shards: the core it is pinned to, or `None` for all of them.
     pub shards: Vec<Option<usize>>,
     /// The cores that the shards run on, pinned or not; ascending.
@@ -64,8 +71,8 @@ pub struct Config {
 pub struct ListenerConfig {
     /// Port 0: the system chooses.
     pub address: SocketAddr,
-    /// Clients come in without authentication.
-    pub allow_anonymous: bool,
+    /// Who comes in there.
+    pub admission: Admission,
 }
 
 /// Settings that cannot hold together; the process ends with exit code 2.
@@ -73,8 +80,8 @@ pub struct ListenerConfig {
 pub enum ConfigError {
     /// A listener that other hosts reach, and no authentication.
     #[error(
-        "--listen {0} is reachable from other hosts and there is no authentication: add --allow-anonymous to let \
-         every client in, or listen on 127.0.0.1 or [::1]"
+        "--listen {0} is reachable from other hosts and there is no authentication: add --password-file, or \
+         --allow-anonymous to let every client in, or listen on 127.0.0.1 or [::1]"
     )]
     AnonymousNotAllowed(SocketAddr),
     /// One address twice.
@@ -117,6 +124,8 @@ enum LoadError {
     File(#[from] FileError),
     #[error(transparent)]
     Contradiction(Box<Contradiction>),
+    #[error(transparent)]
+    Secrets(#[from] SecretError),
 }
 
 /// Settings that cannot hold together, with the places of those that no flag gave.
@@ -147,23 +156,31 @@ impl LoadError {
 }
 
 impl Config {
-    /// Reads command line, environment and configuration file. Ends the process for `--help` and `--version`, `check` and
-    /// `config` (exit code 0) and for what cannot be read or cannot hold together (exit code 2).
+    /// Reads command line, environment, configuration file, and the files that it names. Ends the process for `--help`, `--version`
+    /// and the commands beside starting (exit code 0), and for what cannot be read or cannot hold together (exit code 2).
     #[must_use]
-    pub fn load() -> Config {
+    pub fn load() -> (Config, Secrets) {
         let typed = Typed::read(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
-        let loaded = Config::layered(&typed).unwrap_or_else(|error| {
-            eprintln!("ringmq: {error}");
-            std::process::exit(EXIT_USAGE);
-        });
-        let (config, broker, listeners) = loaded;
-        let answer = match typed.task {
-            Task::Serve => return config,
-            Task::Check => "the configuration is good\n".to_owned(),
-            Task::Print => print::print(&broker, &listeners),
+        let answer = match &typed.task {
+            Task::Serve | Task::Check => match Config::with_secrets(&typed) {
+                Ok(loaded) if typed.task == Task::Serve => return loaded,
+                Ok(_) => "the configuration is good\n".to_owned(),
+                Err(error) => refuse(&error),
+            },
+            Task::Print => {
+                let (_, broker, listeners) = Config::layered(&typed).unwrap_or_else(|error| refuse(&error));
+                print::print(&broker, &listeners)
+            }
+            Task::Passwd(args) => auth::passwd(args).unwrap_or_else(|error| refuse(&error)),
         };
         crate::startup::say(&answer);
         std::process::exit(0);
+    }
+
+    fn with_secrets(typed: &Typed) -> Result<(Config, Secrets), LoadError> {
+        let (config, _, _) = Config::layered(typed)?;
+        let secrets = Secrets::load(&config)?;
+        Ok((config, secrets))
     }
 
     fn layered(typed: &Typed) -> Result<(Config, Layer, Vec<Layer>), LoadError> {
@@ -195,6 +212,11 @@ impl Config {
         let cores = cores_for(args, available)?;
         Ok(Config {
             listeners,
+            password_file: args.password_file.clone(),
+            auth_pool: Pool {
+                threads: in_range("--auth-threads", args.auth_threads, 1, AUTH_THREADS_MAX)?,
+                waiting_max: in_range("--max-auth-waiting", args.max_auth_waiting, 1, AUTH_WAITING_MAX)?,
+            },
             shards: shards(args, &cores)?,
             cores,
             connections_max: in_range("--max-connections", args.max_connections, 1, u32::MAX as usize)?,
@@ -223,9 +245,13 @@ fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(),
     } else {
         &args.listen[..]
     };
+    let anonymous = args.listener.allow_anonymous;
+    let admission = match &args.password_file {
+        Some(_) => Admission::Verify { anonymous },
+        None => Admission::Open,
+    };
     for &address in listen {
-        let allow_anonymous = args.listener.allow_anonymous;
-        if !address.ip().to_canonical().is_loopback() && !allow_anonymous {
+        if admission == Admission::Open && !address.ip().to_canonical().is_loopback() && !anonymous {
             return Err(ConfigError::AnonymousNotAllowed(address));
         }
         if address.port() != 0 && listeners.iter().any(|listener| listener.address == address) {
@@ -233,10 +259,15 @@ fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(),
         }
         listeners.push(ListenerConfig {
             address,
-            allow_anonymous,
+            admission: admission.clone(),
         });
     }
     Ok(())
+}
+
+fn refuse(error: &dyn std::error::Error) -> ! {
+    eprintln!("ringmq: {error}");
+    std::process::exit(EXIT_USAGE);
 }
 
 fn cores_for(args: &Args, available: &[usize]) -> Result<Vec<usize>, ConfigError> {
@@ -348,6 +379,10 @@ const PACKET_BYTES_MAX: usize = 268_435_455 + 5;
 const SHARDS_MAX: u16 = 1_024;
 /// A day: a timer that is longer is a mistake in the unit.
 const SECONDS_MAX: u64 = 24 * 60 * 60;
+/// More than cores that are left over.
+const AUTH_THREADS_MAX: u16 = 64;
+/// Some hundred MiB, if every CONNECT is as large as it may be by default.
+const AUTH_WAITING_MAX: usize = 1_000_000;
 /// A second of polling: longer than this is no sleep at all.
 const SPIN_MICROS_MAX: u32 = 1_000_000;
 /// What clap uses for a command line that it cannot read.

@@ -16,7 +16,7 @@ fn nothing_given_is_loopback_and_every_core() {
         panic!("{config:?}")
     };
     assert_eq!(listener.address, "127.0.0.1:1883".parse().unwrap());
-    assert!(!listener.allow_anonymous);
+    assert_eq!(listener.admission, Admission::Open);
     assert_eq!(config.shards, [Some(0), Some(1), Some(4), Some(5)]);
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.sys_interval, Some(Duration::from_secs(10)));

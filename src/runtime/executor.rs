@@ -19,8 +19,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use glommio::timer::Timer;
-use ringmq_shard::error::CloseReason;
-use ringmq_shard::shard::{ClientId, ConnId, Effect, Event, Pass, PeerBatch, Shard, ShardId};
+use ringmq_shard::error::{AuthenticationError, CloseReason};
+use ringmq_shard::shard::{
+    Admission, ClientId, ConnId, Credentials, Effect, Event, Pass, PeerBatch, Shard, ShardId, UserName,
+};
 use ringmq_shard::time::Instant;
 use tracing::{debug, info};
 
@@ -30,6 +32,7 @@ use super::ready::ReadyList;
 use super::reap::Reaper;
 use super::report::{Reports, ShardReport};
 use super::sockets::{Arrival, Sockets, earliest};
+use crate::auth::{Authenticator, Job};
 use crate::sys::SysTopics;
 
 /// What the process, or another shard, tells a shard.
@@ -37,6 +40,12 @@ use crate::sys::SysTopics;
 pub(crate) enum Control {
     /// A socket to open: fresh from the listener, or moved here by the shard that read its CONNECT.
     Open(Box<Arrival>),
+    /// Whether a client is who it says, as this shard has asked.
+    Verdict {
+        conn: ConnId,
+        ticket: u64,
+        verdict: Result<UserName, AuthenticationError>,
+    },
     /// Close every connection, and end.
     Shutdown,
 }
@@ -52,6 +61,10 @@ pub(crate) struct ExecutorConfig {
     /// Open connections of the whole broker.
     pub(crate) open: Arc<AtomicUsize>,
     pub(crate) reports: Arc<Reports>,
+    /// `None`: no listener asks who a client is.
+    pub(crate) authenticator: Option<Arc<Authenticator>>,
+    /// How long a shard waits for a verdict.
+    pub(crate) connect_timeout: Duration,
 }
 
 /// One shard and what drives it.
@@ -162,6 +175,9 @@ impl Executor {
                 // The process ends: the socket closes by being dropped.
                 Control::Open(_) if self.stopping.is_some() => {}
                 Control::Open(arrival) => self.sockets.open(&mut self.shard, now, *arrival),
+                Control::Verdict { conn, ticket, verdict } => {
+                    self.shard.handle(now, Event::Authenticated { conn, ticket, verdict });
+                }
                 Control::Shutdown => {
                     self.stopping = Some(now + self.config.shutdown_timeout);
                     self.shard.handle(now, Event::Shutdown);
@@ -237,16 +253,49 @@ impl Executor {
                 let at = self.stopping.unwrap_or(now + FLUSH_TIMEOUT);
                 self.sockets.close(&mut self.shard, now, conn, at);
             }
-            Effect::Move { conn, home, received } => self.move_to(conn, home, received),
+            Effect::Authenticate {
+                conn,
+                ticket,
+                credentials,
+            } => self.authenticate(conn, ticket, credentials, now),
+            Effect::Move {
+                conn,
+                home,
+                admission,
+                received,
+            } => self.move_to(conn, home, admission, received),
             Effect::ResumeReading { conn } => self.sockets.resume(conn),
         }
     }
 
-    fn move_to(&mut self, conn: ConnId, home: ShardId, received: Bytes) {
+    fn authenticate(&mut self, conn: ConnId, ticket: u64, credentials: Credentials, now: Instant) {
+        let job = Job {
+            shard: self.config.id,
+            conn,
+            ticket,
+            credentials,
+            until: std::time::Instant::now() + self.config.connect_timeout,
+        };
+        if !self
+            .config
+            .authenticator
+            .as_ref()
+            .is_some_and(|authenticator| authenticator.ask(job))
+        {
+            let verdict = Err(AuthenticationError::Unavailable);
+            self.shard.handle(now, Event::Authenticated { conn, ticket, verdict });
+        }
+    }
+
+    fn move_to(&mut self, conn: ConnId, home: ShardId, admission: Admission, received: Bytes) {
         if let Some((socket, peer)) = self.sockets.take(conn) {
-            self.port
-                .mesh()
-                .control(home, Control::Open(Box::new(Arrival { socket, peer, received })));
+            let arrival = Arrival {
+                socket,
+                peer,
+                admission,
+                received,
+            };
+            self.port.mesh().control(home, Control::Open(Box::new(arrival)));
         }
     }
 

@@ -140,6 +140,14 @@ impl Connect {
         }
     }
 
+    pub fn user(self, name: &str, password: &str) -> Connect {
+        Connect {
+            user: Some(name.into()),
+            password: Some(password.into()),
+            ..self
+        }
+    }
+
     pub fn keep_alive(self, keep_alive: u16) -> Connect {
         Connect { keep_alive, ..self }
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ringmq_shard::shard::{ConnId, Event, PeerBatch, Shard};
+use ringmq_shard::shard::{Admission, ConnId, Event, PeerBatch, Shard};
 use ringmq_shard::time::Instant;
 use tracing::debug;
 
@@ -110,7 +110,7 @@ impl Sockets {
                 return debug!(peer = %from.peer, %error, "socket refused by the ring");
             }
         };
-        let conn = shard.open(now);
+        let conn = shard.open_as(now, from.admission);
         if self.table.len() <= conn.index() {
             self.table.resize_with(conn.index() + 1, || None);
         }
@@ -327,6 +327,8 @@ impl Sockets {
 pub(crate) struct Arrival {
     pub(crate) socket: Transport,
     pub(crate) peer: SocketAddr,
+    /// Who may come in on it.
+    pub(crate) admission: Admission,
     /// What the client has sent already, if another shard read it; else empty.
     pub(crate) received: bytes::Bytes,
 }

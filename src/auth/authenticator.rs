@@ -1,0 +1,119 @@
+//! Threads that verify passwords, so that no shard does: a verification takes up to tens of milliseconds, and a shard's turn
+//! microseconds.
+//!
+//! A shard asks with [`Authenticator::ask`], which never waits; the verdict comes back through the shard's control channel.
+//! What waits is bounded: beyond it a client is told that the server is unavailable, and comes again.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread;
+use std::time::Instant;
+
+use ringmq_shard::error::AuthenticationError;
+use ringmq_shard::shard::{ConnId, Credentials, PeerBatch, ShardId, UserName};
+
+use super::{Passwords, Secrets};
+use crate::runtime::executor::Control;
+use crate::runtime::mesh::Mesh;
+
+/// A question of a shard.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) shard: ShardId,
+    pub(crate) conn: ConnId,
+    pub(crate) ticket: u64,
+    pub(crate) credentials: Credentials,
+    /// Nobody waits for the answer any more after this.
+    pub(crate) until: Instant,
+}
+
+/// Verifies clients for all shards.
+#[derive(Debug)]
+pub(crate) struct Authenticator {
+    jobs: flume::Sender<Job>,
+    passwords: RwLock<Option<Arc<Passwords>>>,
+}
+
+/// How many threads verify, and how many clients may wait for them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pool {
+    /// At least 1.
+    pub threads: u16,
+    /// Beyond those that are verified at the moment.
+    pub waiting_max: usize,
+}
+
+impl Authenticator {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The system gave none.
+    pub(crate) fn start(
+        pool: Pool,
+        secrets: &Secrets,
+        mesh: &Arc<Mesh<PeerBatch, Control>>,
+    ) -> std::io::Result<Arc<Authenticator>> {
+        let (jobs, waiting) = flume::bounded(pool.waiting_max);
+        let authenticator = Arc::new(Authenticator {
+            jobs,
+            passwords: RwLock::new(secrets.passwords.clone()),
+        });
+        for n in 0..pool.threads {
+            let (waiting, mesh) = (waiting.clone(), Arc::clone(mesh));
+            // Weak would let the last one go while it answers; the process ends these threads.
+            let authenticator = Arc::clone(&authenticator);
+            thread::Builder::new()
+                .name(format!("ringmq-auth-{n}"))
+                .spawn(move || authenticator.work(&waiting, &mesh))?;
+        }
+        Ok(authenticator)
+    }
+
+    /// Asks; the answer comes as [`Control::Verdict`]. False: too many wait, and no answer will come.
+    pub(crate) fn ask(&self, job: Job) -> bool {
+        self.jobs.try_send(job).is_ok()
+    }
+
+    /// From here on verdicts follow these.
+    pub(crate) fn replace(&self, secrets: &Secrets) {
+        *self.passwords.write().unwrap_or_else(PoisonError::into_inner) = secrets.passwords.clone();
+    }
+
+    fn work(&self, waiting: &flume::Receiver<Job>, mesh: &Mesh<PeerBatch, Control>) {
+        give_way();
+        for job in waiting {
+            // Its client was told that it took too long: the next one should not hear the same.
+            if job.until <= Instant::now() {
+                continue;
+            }
+            let verdict = self.verdict(&job.credentials);
+            mesh.control(
+                job.shard,
+                Control::Verdict {
+                    conn: job.conn,
+                    ticket: job.ticket,
+                    verdict,
+                },
+            );
+        }
+    }
+
+    fn verdict(&self, credentials: &Credentials) -> Result<UserName, AuthenticationError> {
+        let passwords = self.passwords.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(passwords) = passwords else {
+            return Err(AuthenticationError::Unavailable);
+        };
+        if passwords.verify(&credentials.user_name, credentials.password.as_deref()) {
+            Ok(Arc::clone(&credentials.user_name))
+        } else {
+            Err(AuthenticationError::BadCredentials)
+        }
+    }
+}
+
+/// Clients that are connected go before those that want to be. Where the system does not allow it, all are equal.
+fn give_way() {
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+}
+
+/// A thread with this one gets about a tenth of a core that a shard wants too.
+const NICE: i32 = 10;

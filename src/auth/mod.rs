@@ -1,0 +1,86 @@
+//! Who clients are: the files that say so, and the threads that find out.
+//!
+//! `password` is one hash: read, verified, made. `passwords` is the file of them, in Mosquitto's format. `authenticator` has the
+//! threads that verify, off the shards' own. `passwd` is the command that edits the file. What a client may *do* is the
+//! core's business once it is known who it is.
+
+mod authenticator;
+mod passwd;
+mod password;
+mod passwords;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::config::Config;
+
+pub(crate) use authenticator::{Authenticator, Job, Pool};
+pub use passwd::{PasswdArgs, PasswdError, passwd};
+pub use password::PasswordError;
+pub use passwords::Passwords;
+
+/// Everything that is read again on SIGHUP, read and checked as one.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    /// `None`: names are not verified.
+    pub passwords: Option<Arc<Passwords>>,
+}
+
+impl Secrets {
+    /// Reads the files that the configuration names.
+    ///
+    /// # Errors
+    /// The first of them that cannot be used.
+    pub fn load(config: &Config) -> Result<Secrets, SecretError> {
+        let passwords = config.password_file.as_deref().map(Passwords::read).transpose()?;
+        Ok(Secrets {
+            passwords: passwords.map(Arc::new),
+        })
+    }
+}
+
+/// A file about clients that cannot be used. Each says where.
+#[derive(Debug, Error)]
+pub enum SecretError {
+    /// The system does not give it.
+    #[error("{path}: {source}", path = path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A line without a colon, or without a name before it.
+    #[error("{path}:{line}: a line is USER:HASH", path = path.display())]
+    NotAnEntry {
+        /// Which file.
+        path: PathBuf,
+        /// 1-based.
+        line: usize,
+    },
+    /// One user twice.
+    #[error("{path}:{line}: user {user} has an entry in line {first} already", path = path.display())]
+    UserTwice {
+        /// Which file.
+        path: PathBuf,
+        /// 1-based.
+        line: usize,
+        /// Whose entry.
+        user: String,
+        /// Where the first is, 1-based.
+        first: usize,
+    },
+    /// A hash that cannot be verified.
+    #[error("{path}:{line}: {error}", path = path.display())]
+    Password {
+        /// Which file.
+        path: PathBuf,
+        /// 1-based.
+        line: usize,
+        /// What is wrong with it.
+        error: PasswordError,
+    },
+}
