@@ -90,6 +90,10 @@ fn block(config: &Config, host: &Host) -> String {
             },
         ),
     );
+    line(
+        "memory",
+        format!("at most {} for queues and outputs", bytes(limits.memory_bytes_max)),
+    );
     line("retained", format!("at most {}", limits.retained_max));
     for listener in &host.listeners {
         match listener.local_addr() {

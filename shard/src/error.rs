@@ -80,6 +80,12 @@ pub enum SessionError {
         /// The limit.
         limit: usize,
     },
+    /// What the client would make the broker keep does not fit into memory.
+    #[error("no memory for more of this client's bytes (a shard may hold {share})")]
+    MemoryFull {
+        /// Bytes that one shard may hold for all its clients.
+        share: usize,
+    },
     /// The queue was full and the operator chose to disconnect slow subscribers.
     #[error("the subscriber does not keep up: {queued} messages wait")]
     SlowSubscriber {
@@ -179,6 +185,7 @@ impl CloseReason {
                 SessionError::WrongAcknowledgement { .. } => "wrong_acknowledgement",
                 SessionError::TooManySessions { .. } => "too_many_sessions",
                 SessionError::SlowSubscriber { .. } => "slow_subscriber",
+                SessionError::MemoryFull { .. } => "memory_full",
             },
             CloseReason::Store(error) => error.label(),
         }
@@ -234,19 +241,22 @@ pub enum DropReason {
     StoreFailed,
     /// A session ended or expired with messages waiting.
     SessionEnded,
+    /// The shard's share of `--max-memory` was nearly used up, and the session held more than others; or it was used up.
+    MemoryFull,
     /// A client published to a topic that belongs to the broker (`$…`).
     Forbidden,
 }
 
 impl DropReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [DropReason; 7] = [
+    pub const ALL: [DropReason; 8] = [
         DropReason::OutputFull,
         DropReason::QueueFull,
         DropReason::RetainedFull,
         DropReason::NoMember,
         DropReason::StoreFailed,
         DropReason::SessionEnded,
+        DropReason::MemoryFull,
         DropReason::Forbidden,
     ];
 
@@ -260,6 +270,7 @@ impl DropReason {
             DropReason::NoMember => "no_member",
             DropReason::StoreFailed => "store_failed",
             DropReason::SessionEnded => "session_ended",
+            DropReason::MemoryFull => "memory_full",
             DropReason::Forbidden => "forbidden",
         }
     }

@@ -21,6 +21,9 @@ pub struct Limits {
     pub queued_bytes_max: usize,
     /// Bytes in one connection's output over which QoS 0 is dropped and QoS 1/2 waits in the session.
     pub output_bytes_max: usize,
+    /// Most bytes that queues, messages in flight, outputs and incomplete packets hold, in the whole broker; each shard has
+    /// an equal share. `usize::MAX`: no limit of this kind, and then the process sets one by the host's memory.
+    pub memory_bytes_max: usize,
     /// Topic levels, in names and filters.
     pub topic: TopicLimits,
     /// Most retained messages, in the whole broker; each shard holds its share of the topics.
@@ -83,6 +86,7 @@ impl Default for Limits {
             queued_messages_max: 100_000,
             queued_bytes_max: 64 * 1024 * 1024,
             output_bytes_max: 4 * 1024 * 1024,
+            memory_bytes_max: usize::MAX,
             topic: TopicLimits::default(),
             retained_max: 1_000_000,
             retained_bytes_max: 1024 * 1024 * 1024,

@@ -130,6 +130,10 @@ fn offset_in(whole: &Bytes, part: &[u8]) -> usize {
     offset
 }
 
+/// What a kept message costs beside its bytes: its own fields, the counts and headers of two allocations, and its place in
+/// a queue, which may have grown to twice what it holds. Measured figures are lower; this is for an upper bound.
+pub const MESSAGE_MEMORY: usize = 192;
+
 /// From this payload size a message is shared rather than copied, into queues and into outputs. Copying this much costs
 /// about as much as the reference counts and the extra segment of a vectored write.
 pub const SHARED_BYTES_MIN: usize = 8 * 1024;

@@ -32,6 +32,8 @@ pub struct Stats {
     pub timeouts: u64,
     /// Connections taken over by another with the same Client Identifier.
     pub takeovers: u64,
+    /// Times that a publisher was not read for a while because memory was nearly full.
+    pub slowed: u64,
     /// Messages handed to other shards.
     pub messages_forwarded: u64,
     /// Open connections, before and after CONNECT. Gauge.
@@ -46,6 +48,8 @@ pub struct Stats {
     pub retained: u64,
     /// Topic Name and payload bytes of the retained messages. Gauge.
     pub retained_bytes: u64,
+    /// Bytes that queues, messages in flight, outputs and incomplete packets hold, at most. Gauge.
+    pub memory_bytes: u64,
     /// Messages waiting in queues. Gauge.
     pub queued: u64,
     /// Messages sent and not yet acknowledged. Gauge.
@@ -99,6 +103,8 @@ impl AddAssign<&Stats> for Stats {
             (&mut self.violations, other.violations),
             (&mut self.timeouts, other.timeouts),
             (&mut self.takeovers, other.takeovers),
+            (&mut self.slowed, other.slowed),
+            (&mut self.memory_bytes, other.memory_bytes),
             (&mut self.messages_forwarded, other.messages_forwarded),
             (&mut self.connections, other.connections),
             (&mut self.connected, other.connected),

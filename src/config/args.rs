@@ -83,6 +83,10 @@ pub struct Args {
     #[arg(long, env = "RINGMQ_MAX_OUTPUT_BYTES", value_name = "BYTES", default_value_t = defaults().output_bytes_max)]
     pub max_output_bytes: usize,
 
+    /// Most bytes that queues and outputs of all shards hold together [default: half of the host's or cgroup's memory]
+    #[arg(long, env = "RINGMQ_MAX_MEMORY", value_name = "BYTES")]
+    pub max_memory: Option<usize>,
+
     /// Most levels in a Topic Name or Topic Filter
     #[arg(long, env = "RINGMQ_MAX_TOPIC_LEVELS", value_name = "N", default_value_t = defaults().topic.levels_max)]
     pub max_topic_levels: u16,

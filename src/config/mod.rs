@@ -10,6 +10,7 @@ mod cores;
 mod file;
 mod layers;
 mod log;
+mod memory;
 mod nearest;
 mod print;
 #[cfg(test)]
@@ -316,6 +317,10 @@ fn limits(args: &Args) -> Result<Limits, ConfigError> {
         queued_messages_max: args.max_queued_messages,
         queued_bytes_max: args.max_queued_bytes,
         output_bytes_max: in_range("--max-output-bytes", args.max_output_bytes, 1, usize::MAX)?,
+        memory_bytes_max: match args.max_memory {
+            Some(bytes) => in_range("--max-memory", bytes, MEMORY_BYTES_MIN, usize::MAX)?,
+            None => memory::share_of_host().max(MEMORY_BYTES_MIN),
+        },
         topic: TopicLimits {
             levels_max: in_range("--max-topic-levels", args.max_topic_levels, 1, u16::MAX)?,
             bytes_max: in_range("--max-topic-bytes", args.max_topic_bytes, 1, u16::MAX)?,
@@ -375,6 +380,8 @@ where
 const DEFAULT_PORT: u16 = 1883;
 /// Four bytes of Remaining Length, 268 435 455, behind a fixed header of five (section 2.2.3).
 const PACKET_BYTES_MAX: usize = 268_435_455 + 5;
+/// What a handful of clients with small messages needs; below this the broker would do little but shed.
+const MEMORY_BYTES_MIN: usize = 4 * 1024 * 1024;
 /// More cores than any host of today; each shard costs three rings.
 const SHARDS_MAX: u16 = 1_024;
 /// A day: a timer that is longer is a mistake in the unit.

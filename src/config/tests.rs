@@ -18,7 +18,13 @@ fn nothing_given_is_loopback_and_every_core() {
     assert_eq!(listener.address, "127.0.0.1:1883".parse().unwrap());
     assert_eq!(listener.admission, Admission::Open);
     assert_eq!(config.shards, [Some(0), Some(1), Some(4), Some(5)]);
-    assert_eq!(config.limits, Limits::default());
+    assert_eq!(
+        Limits {
+            memory_bytes_max: usize::MAX,
+            ..config.limits.clone()
+        },
+        Limits::default()
+    );
     assert_eq!(config.sys_interval, Some(Duration::from_secs(10)));
     assert_eq!(config.log.to_string(), "text/info");
     assert!(config.is_pinned());
@@ -78,6 +84,7 @@ fn what_would_stop_every_client_is_refused() {
         "--max-inflight 0",
         "--max-inbound-qos2 0",
         "--max-output-bytes 0",
+        "--max-memory 4194303",
         "--max-topic-levels 0",
         "--max-topic-bytes 0",
         "--max-client-id-bytes 0",

@@ -217,7 +217,7 @@ impl Executor {
         for _ in 0..FLUSH_ROUNDS_MAX {
             for pass in Pass::ALL {
                 while let Some((to, batch)) = self.shard.poll_batch(pass) {
-                    self.port.send(to, batch.len(), batch);
+                    self.port.send(to, batch.weight(), batch);
                 }
             }
             while let Some(effect) = self.shard.poll_effect() {

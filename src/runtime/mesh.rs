@@ -24,7 +24,7 @@ pub(crate) struct Mesh<T, C> {
 #[repr(align(128))]
 struct Mailbox<T, C> {
     inbox: SegQueue<(usize, T)>,
-    /// Entries in the inbox. Raised by whoever enqueues, before; lowered by the owner, after.
+    /// What the batches in the inbox weigh: their entries, and their messages' KiB. Raised by whoever enqueues, before; lowered by the owner, after.
     depth: AtomicUsize,
     control: flume::Sender<C>,
     control_receiver: flume::Receiver<C>,
@@ -104,18 +104,18 @@ impl<T, C> Port<T, C> {
         &self.mesh
     }
 
-    /// Entries that wait for this shard.
+    /// What the batches that wait for this shard weigh.
     pub(crate) fn depth(&self) -> usize {
         self.own().depth.load(Ordering::Relaxed)
     }
 
-    /// Puts a batch of `entries` into the inbox of `to`.
-    pub(crate) fn send(&mut self, to: ShardId, entries: usize, batch: T) {
+    /// Puts a batch that weighs this much into the inbox of `to`.
+    pub(crate) fn send(&mut self, to: ShardId, weight: usize, batch: T) {
         let mailbox = &self.mesh.mailboxes[to.index()];
-        let before = mailbox.depth.fetch_add(entries, Ordering::Relaxed);
-        mailbox.inbox.push((entries, batch));
+        let before = mailbox.depth.fetch_add(weight, Ordering::Relaxed);
+        mailbox.inbox.push((weight, batch));
         mailbox.bell.ring();
-        if before + entries > INBOX_HIGH_MARK && !self.over_mark.contains(&to) {
+        if before + weight > INBOX_HIGH_MARK && !self.over_mark.contains(&to) {
             self.over_mark.push(to);
         }
     }
@@ -123,9 +123,9 @@ impl<T, C> Port<T, C> {
     /// The next batch of this shard's inbox.
     pub(crate) fn receive(&self) -> Option<T> {
         let own = self.own();
-        let (entries, batch) = own.inbox.pop()?;
-        let before = own.depth.fetch_sub(entries, Ordering::Relaxed);
-        if before - entries <= INBOX_LOW_MARK {
+        let (weight, batch) = own.inbox.pop()?;
+        let before = own.depth.fetch_sub(weight, Ordering::Relaxed);
+        if before - weight <= INBOX_LOW_MARK {
             self.unblock();
         }
         Some(batch)
@@ -201,9 +201,10 @@ impl<T, C> Port<T, C> {
     }
 }
 
-/// Entries in an inbox over which the shards that fill it stop reading: some milliseconds of work for its owner.
+/// Weight of an inbox over which the shards that fill it stop reading: as entries, some milliseconds of work for its
+/// owner; as bytes of messages, 16 MiB.
 const INBOX_HIGH_MARK: usize = 16 * 1024;
-/// Entries under which they go on; far enough below the high mark that they do not stop and go on with each batch.
+/// Weight under which they go on; far enough below the high mark that they do not stop and go on with each batch.
 const INBOX_LOW_MARK: usize = INBOX_HIGH_MARK / 4;
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(crate) struct ShardReport {
     pub(crate) turns: u64,
     /// Passes through the executor.
     pub(crate) sleeps: u64,
-    /// Entries in the inbox. Gauge.
+    /// What waits in the inbox: entries, and KiB of messages. Gauge.
     pub(crate) inbox: usize,
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::codec::{PacketId, QoS};
 use crate::error::SessionError;
-use crate::message::SharedMessage;
+use crate::message::{MESSAGE_MEMORY, SharedMessage};
 
 /// What the publisher is owed for a QoS 2 PUBLISH.
 #[must_use]
@@ -73,6 +73,12 @@ impl InboundWindow {
         let message = self.held.remove(&id)?;
         self.held_bytes -= message.size();
         Some(message)
+    }
+
+    /// What they hold in memory, at most.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.held_bytes + self.held.len() * MESSAGE_MEMORY
     }
 
     /// Messages held.

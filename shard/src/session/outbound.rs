@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 
 use crate::codec::{PacketId, QoS};
-use crate::message::SharedMessage;
+use crate::message::{MESSAGE_MEMORY, Message, SharedMessage};
 use crate::router::GroupRef;
 
 /// A message that waits in the queue.
@@ -98,8 +98,8 @@ pub enum Received {
 
 /// The queue and the window of one session.
 ///
-/// Invariants: `queued_bytes` sums the queue without its retained messages, which are stored elsewhere already; `replayed`
-/// counts those, and `in_order` all entries that QoS 0 must not overtake; `unacknowledged` counts the stragglers, and the
+/// Invariants: `queued_bytes` sums the queue without its retained messages, which are stored elsewhere already, and
+/// `window_bytes` what the window and the stragglers hold; `replayed` counts the retained messages in the queue, and `in_order` all entries that QoS 0 must not overtake; `unacknowledged` counts the stragglers, and the
 /// window's entries that are not `Done`; the window's first entry is not `Done`; the window's identifiers are consecutive
 /// and end before `next_id`; no straggler is `Done` or shares an identifier with an entry of the window that is not.
 #[derive(Debug)]
@@ -109,6 +109,8 @@ pub struct Outbound {
     in_order: u32,
     replayed: u32,
     window: VecDeque<Sent>,
+    /// Of the messages in the window and among the stragglers.
+    window_bytes: usize,
     /// Older than the whole window; oldest first. Nearly always empty.
     stragglers: Vec<(PacketId, Sent)>,
     unacknowledged: u16,
@@ -124,6 +126,7 @@ impl Default for Outbound {
             in_order: 0,
             replayed: 0,
             window: VecDeque::new(),
+            window_bytes: 0,
             stragglers: Vec::new(),
             unacknowledged: 0,
             next_id: 1,
@@ -191,6 +194,13 @@ impl Outbound {
         self.queued_bytes
     }
 
+    /// What queue and window hold in memory, at most; a message that others hold too counts in full.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let messages = self.queue.len() + self.window.len() + self.stragglers.len();
+        self.queued_bytes + self.window_bytes + messages * MESSAGE_MEMORY
+    }
+
     /// Whether a QoS 0 message may be sent past the queue. Order is promised per topic and QoS [MQTT-4.6.0-6], so it may
     /// overtake QoS 1 and 2 that wait for the window; it may not overtake QoS 0, nor a retained message, which would
     /// then show an older value after a newer one.
@@ -226,6 +236,7 @@ impl Outbound {
             QoS::AtLeastOnce => SentState::PubAck,
             QoS::ExactlyOnce => SentState::PubRec,
         };
+        self.window_bytes += queued.message.size();
         self.window.push_back(Sent {
             message: Some(queued.message),
             message_id: queued.message_id,
@@ -298,8 +309,9 @@ impl Outbound {
         match sent.state {
             SentState::PubRec => {
                 sent.state = SentState::PubComp;
-                sent.message = None;
+                let message = sent.message.take().expect("PubRec holds the message");
                 sent.group = None;
+                self.window_bytes -= message.size();
                 Received::First
             }
             SentState::PubComp => Received::Repeat,
@@ -367,6 +379,7 @@ impl Outbound {
                 let message = sent.message.take().expect("PubAck and PubRec hold the message");
                 sent.state = SentState::Done;
                 self.unacknowledged -= 1;
+                self.window_bytes -= message.size();
                 taken.push(Queued {
                     message,
                     message_id: sent.message_id,
@@ -399,8 +412,9 @@ impl Outbound {
             state if state != expected => Acknowledged::Wrong(state),
             _ => {
                 sent.state = SentState::Done;
-                sent.message = None;
+                let message = sent.message.take();
                 let message_id = sent.message_id;
+                self.window_bytes -= message.map_or(0, |message| message.size());
                 self.unacknowledged -= 1;
                 self.trim();
                 Acknowledged::Done(message_id)
@@ -442,6 +456,9 @@ impl Outbound {
             self.queued_bytes,
             self.queue.iter().map(Queued::counted_bytes).sum::<usize>()
         );
+        let sent = self.stragglers.iter().map(|(_, sent)| sent).chain(&self.window);
+        let size = |sent: &Sent| sent.message.as_ref().map_or(0, |message| message.size());
+        assert_eq!(self.window_bytes, sent.map(size).sum::<usize>());
         assert_eq!(
             self.replayed as usize,
             self.queue.iter().filter(|queued| queued.retain).count()
@@ -466,6 +483,11 @@ impl Outbound {
 }
 
 impl Queued {
+    /// What it counts in memory while it waits.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.counted_bytes() + MESSAGE_MEMORY
+    }
+
     fn counted_bytes(&self) -> usize {
         if self.retain { 0 } else { self.message.size() }
     }
@@ -474,6 +496,8 @@ impl Queued {
         self.retain || self.qos == QoS::AtMostOnce
     }
 }
+
+const _: () = assert!(size_of::<Message>() + 2 * size_of::<Queued>() + 32 <= MESSAGE_MEMORY);
 
 /// Places of the window: one less than there are identifiers, so that the next one is never that of the first place.
 const WINDOW_SPAN_MAX: usize = u16::MAX as usize - 1;

@@ -6,7 +6,7 @@ use indexmap::IndexSet;
 
 use super::{InboundWindow, Outbound};
 use crate::codec::QoS;
-use crate::message::SharedMessage;
+use crate::message::{MESSAGE_MEMORY, SharedMessage};
 use crate::router::{FilterId, GroupId};
 use crate::shard::{ClientId, ConnId, ShardId};
 use crate::store::Lsn;
@@ -56,7 +56,7 @@ pub struct Held {
 
 /// What the broker keeps for one client (section 3.1.2.4), and for its connection while there is one.
 ///
-/// Invariant: `held` is empty unless `pending_subscribes > 0`.
+/// Invariants: `held` is empty unless `pending_subscribes > 0`, and `held_bytes` sums it.
 #[derive(Debug)]
 pub struct Session {
     /// Whose. Set once.
@@ -81,6 +81,10 @@ pub struct Session {
     pub pending_subscribes: u16,
     /// Live messages that wait behind those.
     pub held: Vec<Held>,
+    /// Bytes of those.
+    pub held_bytes: usize,
+    /// What was last counted for this session: [`memory_bytes`](Session::memory_bytes).
+    pub charged: usize,
     /// The last number given to a record of this session.
     pub last_message_id: u64,
     /// When the last connection ended; decides the expiry.
@@ -118,12 +122,29 @@ impl Session {
             inbound_lsn: Lsn::default(),
             pending_subscribes: 0,
             held: Vec::new(),
+            held_bytes: 0,
+            charged: 0,
             last_message_id: 0,
             offline_since: Instant::default(),
             expiry_timer: false,
             held_by: 0,
             holding: None,
         }
+    }
+
+    /// What its messages hold in memory, at most.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.outbound.memory_bytes()
+            + self.held_bytes
+            + self.held.len() * MESSAGE_MEMORY
+            + self.inbound.as_ref().map_or(0, |window| window.memory_bytes())
+    }
+
+    /// Holds these messages back, in place of others.
+    pub fn hold(&mut self, held: Vec<Held>) {
+        self.held_bytes = held.iter().map(|held| held.message.size()).sum();
+        self.held = held;
     }
 
     /// The number of the next record.

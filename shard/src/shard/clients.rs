@@ -6,6 +6,7 @@
 //! the shard once the delivery at hand is over.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use ahash::RandomState;
 use indexmap::IndexSet;
@@ -14,6 +15,7 @@ use slab::Slab;
 use super::authenticate::Admission;
 use super::connection::{Connection, Gate, Gated, GatedPacket, Phase, conn_id};
 use super::event::{ClientId, ConnId, ShardId};
+use super::memory::Memory;
 use super::outgoing::{Outgoing, SendFlags, append_message};
 use super::output::SpareBuffers;
 use crate::codec::{ConnAck, ConnectReturnCode, Packet, PacketId, QoS, encode};
@@ -41,6 +43,7 @@ pub(super) struct Clients {
     pub(super) awaited: BTreeMap<u64, Awaited>,
     pub(super) spare: SpareBuffers,
     pub(super) stats: Stats,
+    pub(super) memory: Memory,
     pub(super) store: Box<dyn Storage>,
     pub(super) deferred: VecDeque<Deferred>,
     /// Nothing is ever read back: no records, no waiting.
@@ -64,6 +67,10 @@ pub(super) enum Deferred {
     DisconnectSlow(SessionKey),
     /// The store refused a Packet Identifier for this session's next message.
     DisconnectUnbound(SessionKey),
+    /// Do not read this publisher of another shard for a while.
+    Slow(ShardId, SessionKey, Duration),
+    /// This connection is not read until then: connection and generation.
+    Paused(ConnId, u32, Instant),
     /// Do not read this publisher of another shard.
     Hold(ShardId, SessionKey),
     /// Read it again.
@@ -88,8 +95,9 @@ pub(super) struct Grant {
 }
 
 impl Clients {
-    pub(super) fn new(own: ShardId, limits: Limits, seed: u64, store: Box<dyn Storage>) -> Clients {
+    pub(super) fn new(own: ShardId, shards: u16, limits: Limits, seed: u64, store: Box<dyn Storage>) -> Clients {
         Clients {
+            memory: Memory::new(limits.memory_bytes_max / usize::from(shards), seed),
             limits,
             own,
             sessions: Slab::new(),
@@ -157,10 +165,17 @@ impl Clients {
     /// The store refused the record; the session does not get the message.
     pub(super) fn deliver(&mut self, now: Instant, to: Grant, out: &mut Outgoing<'_>) -> Result<Lsn, StoreError> {
         let qos = to.qos.min(out.qos);
-        let session = &mut self.sessions[to.session as usize];
-        if qos == QoS::AtMostOnce {
+        if qos == QoS::AtMostOnce && self.sessions[to.session as usize].conn.is_none() {
             // For a session without connection only QoS 1 and 2 are stored [MQTT-3.1.2-5].
-            let Some(conn) = session.conn else { return Ok(Lsn(0)) };
+            return Ok(Lsn(0));
+        }
+        if self.memory.is_tight(out.size()) && !self.admit(now, to.session, qos, out) {
+            return Ok(Lsn(0));
+        }
+        let session = &mut self.sessions[to.session as usize];
+        if qos == QoS::AtMostOnce
+            && let Some(conn) = session.conn
+        {
             let connection = &mut self.connections[conn.index()];
             let nothing_ahead = session.outbound.qos0_may_overtake() && connection.gated_messages == 0;
             if !to.hold && nothing_ahead && !connection.awaits_connack() {
@@ -169,7 +184,7 @@ impl Clients {
                 } else {
                     out.append(&mut connection.output, &mut self.spare, qos, None);
                     self.stats.count_sent(qos);
-                    mark_dirty(connection, conn, &mut self.dirty);
+                    mark_dirty(connection, conn, &mut self.dirty, &mut self.memory);
                 }
                 return Ok(Lsn(0));
             }
@@ -217,6 +232,7 @@ impl Clients {
                 message_id,
                 qos,
             });
+            session.held_bytes += out.size();
             self.stats.queued += 1;
         } else {
             let queued = Queued {
@@ -234,6 +250,7 @@ impl Clients {
                 self.connections[conn.index()].blocked = true;
             }
         }
+        self.recharge_session(to.session);
         if self.limits.slow_subscriber == SlowSubscriber::Backpressure {
             self.hold_back(now, to.session, out);
         }
@@ -243,8 +260,7 @@ impl Clients {
     /// Whether the session's queue takes a message of `size` bytes; makes room, or notes what must happen, as the
     /// operator chose.
     fn make_room(&mut self, index: u32, size: usize) -> bool {
-        let session = &mut self.sessions[index as usize];
-        let policy = if session.conn.is_some() {
+        let policy = if self.sessions[index as usize].conn.is_some() {
             self.limits.slow_subscriber
         } else {
             SlowSubscriber::DropNewest
@@ -256,6 +272,7 @@ impl Clients {
             (1, 1)
         };
         loop {
+            let session = &mut self.sessions[index as usize];
             let waiting = session.outbound.queued_live() + session.held.len();
             let bytes = session.outbound.queued_bytes();
             let fits = waiting < self.limits.queued_messages_max.saturating_mul(more_messages)
@@ -269,6 +286,7 @@ impl Clients {
                     self.stats.queued -= 1;
                     self.stats.drop_message(DropReason::QueueFull);
                     done(&mut *self.store, self.volatile, session, oldest.message_id);
+                    self.recharge_session(index);
                 }
                 SlowSubscriber::Disconnect => {
                     let key = SessionKey {
@@ -339,12 +357,13 @@ impl Clients {
             (None, None) => unreachable!("one of the two was made above"),
         }
         self.stats.count_sent(qos);
-        mark_dirty(connection, conn, &mut self.dirty);
+        mark_dirty(connection, conn, &mut self.dirty, &mut self.memory);
         true
     }
 
     /// Moves what waits in the session's queue to its connection, as far as window and output have room.
     pub(super) fn pump(&mut self, index: u32) {
+        let output_bytes_max = self.output_bytes_max();
         loop {
             let session = &mut self.sessions[index as usize];
             let Some(conn) = session.conn else { return };
@@ -354,7 +373,7 @@ impl Clients {
             }
             connection.blocked = false;
             let Some(front) = session.outbound.front() else { break };
-            if connection.output.len() >= self.limits.output_bytes_max {
+            if connection.output.len() >= output_bytes_max {
                 connection.blocked = true;
                 break;
             }
@@ -373,7 +392,7 @@ impl Clients {
                 };
                 append_message(&mut connection.output, &mut self.spare, &queued.message, flags);
                 self.stats.count_sent(QoS::AtMostOnce);
-                mark_dirty(connection, conn, &mut self.dirty);
+                mark_dirty(connection, conn, &mut self.dirty, &mut self.memory);
                 continue;
             }
             if !session.outbound.has_room(self.limits.inflight_max) {
@@ -388,6 +407,7 @@ impl Clients {
                 break;
             }
         }
+        self.recharge_session(index);
         self.let_go_when_low(index);
     }
 
@@ -419,13 +439,14 @@ impl Clients {
                     self.stats.packets_sent += 1;
                 }
             }
-            mark_dirty(connection, conn, &mut self.dirty);
+            mark_dirty(connection, conn, &mut self.dirty, &mut self.memory);
         }
         self.pump(index);
     }
 
     /// Sends an acknowledgement, now or once what it promises is durable; never before an earlier one of this connection.
     pub(super) fn answer(&mut self, conn: ConnId, gate: Gate, packet: &Packet<'_>) {
+        let output_bytes_max = self.output_bytes_max();
         let connection = &mut self.connections[conn.index()];
         if connection.phase == Phase::Closing {
             return;
@@ -435,14 +456,14 @@ impl Clients {
             encode(packet, connection.output.append(&mut self.spare).buffer);
             self.stats.packets_sent += 1;
             connection.answer_bytes += connection.output.len() - before;
-            connection.sated |= connection.answer_bytes >= self.limits.output_bytes_max;
-            mark_dirty(connection, conn, &mut self.dirty);
+            connection.sated |= connection.answer_bytes >= output_bytes_max;
+            mark_dirty(connection, conn, &mut self.dirty, &mut self.memory);
             return;
         }
         let mut bytes = Vec::new();
         encode(packet, &mut bytes);
         connection.answer_bytes += bytes.len();
-        connection.sated |= connection.answer_bytes >= self.limits.output_bytes_max;
+        connection.sated |= connection.answer_bytes >= output_bytes_max;
         connection.gated.push_back(Gated {
             gate,
             packet: GatedPacket::Bytes(bytes.into()),
@@ -486,7 +507,7 @@ impl Clients {
                         connection.output.append(&mut self.spare).buffer,
                     );
                     self.stats.packets_sent += 1;
-                    mark_dirty(connection, conn, &mut self.dirty);
+                    mark_dirty(connection, conn, &mut self.dirty, &mut self.memory);
                     if let Some(index) = index {
                         self.resume(index);
                     }
@@ -498,7 +519,7 @@ impl Clients {
                         .buffer
                         .extend_from_slice(&bytes);
                     self.stats.packets_sent += 1;
-                    mark_dirty(connection, conn, &mut self.dirty);
+                    mark_dirty(connection, conn, &mut self.dirty, &mut self.memory);
                 }
                 GatedPacket::Publish(id) => {
                     connection.gated_messages -= 1;
@@ -532,17 +553,20 @@ impl Clients {
         };
         append_message(&mut connection.output, &mut self.spare, message, flags);
         self.stats.count_sent(qos);
-        mark_dirty(connection, conn, &mut self.dirty);
+        mark_dirty(connection, conn, &mut self.dirty, &mut self.memory);
     }
 
     /// The socket took bytes: there may be room for what waits.
     pub(super) fn written(&mut self, conn: ConnId, bytes: usize) {
+        let output_bytes_max = self.output_bytes_max();
         let connection = &mut self.connections[conn.index()];
         connection.output.advance(bytes, &mut self.spare);
+        let holds = connection.memory_bytes();
+        self.memory.recharge(&mut connection.charged, holds);
         self.stats.bytes_sent += bytes as u64;
         connection.answer_bytes = connection.answer_bytes.saturating_sub(bytes);
         if connection.blocked
-            && connection.output.len() <= self.limits.output_bytes_max / 2
+            && connection.output.len() <= output_bytes_max / 2
             && let Some(index) = connection.session()
         {
             self.pump(index);
@@ -572,8 +596,9 @@ impl Clients {
 
     /// Reads from a sated client again once little of what it asked for is left to do.
     fn read_again_when_low(&mut self, conn: ConnId) {
+        let output_bytes_max = self.output_bytes_max();
         let connection = &mut self.connections[conn.index()];
-        if !connection.sated || connection.answer_bytes > self.limits.output_bytes_max / 2 {
+        if !connection.sated || connection.answer_bytes > output_bytes_max / 2 {
             return;
         }
         let pending = connection
@@ -667,7 +692,11 @@ impl Connection {
     }
 }
 
-pub(super) fn mark_dirty(connection: &mut Connection, conn: ConnId, dirty: &mut VecDeque<ConnId>) {
+/// The connection's output got bytes: they are counted, and written at the end of the turn.
+#[inline]
+pub(super) fn mark_dirty(connection: &mut Connection, conn: ConnId, dirty: &mut VecDeque<ConnId>, memory: &mut Memory) {
+    let holds = connection.memory_bytes();
+    memory.recharge(&mut connection.charged, holds);
     if !connection.dirty {
         connection.dirty = true;
         dirty.push_back(conn);

@@ -61,6 +61,10 @@ pub(super) struct Connection {
     /// Too much of what the client asked for is not done: it is not read until `answer_bytes` and the pending SUBSCRIBE packets
     /// of its session are down to half of their limits.
     pub(super) sated: bool,
+    /// Not read for a moment, because what it publishes fills the memory of a shard.
+    pub(super) paused: bool,
+    /// What was last counted for it: [`memory_bytes`](Connection::memory_bytes).
+    pub(super) charged: usize,
     /// Packets that wait until the store has what they promise.
     pub(super) gated: VecDeque<Gated>,
     /// How many of those are messages: no later message leaves before them.
@@ -116,6 +120,8 @@ impl Connection {
             blocked: false,
             answer_bytes: 0,
             sated: false,
+            paused: false,
+            charged: 0,
             gated: VecDeque::new(),
             gated_messages: 0,
             last_received: now,
@@ -123,6 +129,12 @@ impl Connection {
             keep_alive: 0,
             timer_at: Instant::default(),
         }
+    }
+
+    /// What its output and an incomplete packet hold in memory, at most.
+    #[inline]
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.output.memory_bytes() + self.tail.capacity()
     }
 
     pub(super) fn session(&self) -> Option<u32> {

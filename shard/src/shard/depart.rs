@@ -19,6 +19,9 @@ impl Shard {
             return;
         }
         connection.tail = Vec::new();
+        self.clients
+            .memory
+            .recharge(&mut connection.charged, connection.output.memory_bytes());
         connection.gated.clear();
         connection.gated_messages = 0;
         self.clients.gated.remove(&conn);
@@ -51,7 +54,7 @@ impl Shard {
         encode(&packet, connection.output.append(&mut self.clients.spare).buffer);
         self.clients.stats.packets_sent += 1;
         self.clients.stats.refused += 1;
-        super::clients::mark_dirty(connection, conn, &mut self.clients.dirty);
+        super::clients::mark_dirty(connection, conn, &mut self.clients.dirty, &mut self.clients.memory);
     }
 
     fn count_close(&mut self, reason: &CloseReason) {
@@ -77,7 +80,7 @@ impl Shard {
         }
         let connection = &mut self.clients.connections[conn.index()];
         connection.output.clear(&mut self.clients.spare);
-        self.clients.connections.remove(conn.index());
+        self.clients.remove_connection(conn);
         self.clients.gated.remove(&conn);
     }
 
@@ -120,7 +123,8 @@ impl Shard {
         for key in subscriptions {
             self.remove_subscription(now, index, key, true, true);
         }
-        let session = self.clients.sessions.remove(index as usize);
+        let mut session = self.clients.sessions.remove(index as usize);
+        self.clients.memory.recharge(&mut session.charged, 0);
         debug_assert!(session.conn.is_none(), "a session ends after its connection");
         self.clients.by_client.remove(&session.client_id);
         let (queued, in_flight) = (

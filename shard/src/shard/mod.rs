@@ -17,6 +17,7 @@ mod depart;
 mod event;
 #[doc(hidden)]
 pub mod fuzz;
+mod memory;
 mod outgoing;
 mod output;
 mod peer;
@@ -89,6 +90,8 @@ pub struct Shard {
     stored_waits: VecDeque<(Lsn, ShardId, u64)>,
     scans: VecDeque<retained::Scan>,
     routing: route::Scratch,
+    /// Shards whose memory is nearly full, this one among them, as bits: messages name their publishers.
+    pressed: u64,
     /// The last message routed here: [`Origin::sequence`](crate::message::Origin::sequence).
     sequence: u64,
     /// The last token given out, for anything that is answered later.
@@ -113,7 +116,7 @@ impl Shard {
             id: config.id,
             placement: Placement::new(config.shards, config.placement_seed),
             random: Random::new(config.seed),
-            clients: Clients::new(config.id, config.limits, config.seed, store),
+            clients: Clients::new(config.id, config.shards, config.limits, config.seed, store),
             registry: Registry::new(config.seed.rotate_left(32)),
             retained,
             outboxes: Outboxes::new(config.id, config.shards),
@@ -124,6 +127,7 @@ impl Shard {
             stored_waits: VecDeque::new(),
             scans: VecDeque::new(),
             routing: route::Scratch::default(),
+            pressed: 0,
             sequence: 0,
             last_token: 0,
         }
@@ -155,6 +159,7 @@ impl Shard {
         self.run_scans();
         self.run_deferred(now);
         debug_assert!(self.clients.deferred.is_empty());
+        self.announce_pressure();
     }
 
     /// What the caller must do next.
@@ -199,10 +204,18 @@ impl Shard {
         }
     }
 
-    /// False while slow subscribers hold this client's publishing back, while the client does not take the answers to
-    /// what it has sent, or while it sends more than it should before it is known who it is: its socket must not be read.
+    /// False while slow subscribers hold this client's publishing back, for a moment when it fills the memory, while the
+    /// client does not take the answers to what it has sent, or while it sends more than it should before it is known who
+    /// it is: its socket must not be read.
     #[must_use]
     pub fn may_read(&self, conn: ConnId) -> bool {
+        let paused = |connection: &connection::Connection| connection.paused;
+        !self.clients.connections.get(conn.index()).is_some_and(paused) && self.may_go_on(conn)
+    }
+
+    /// False if not even what was read from this client already may be handled. What it published before a pause may: it is
+    /// one read, and keeping it would take the memory that the pause is to save.
+    pub(crate) fn may_go_on(&self, conn: ConnId) -> bool {
         let Some(connection) = self.clients.connections.get(conn.index()) else {
             return true;
         };
@@ -244,6 +257,7 @@ impl Shard {
             sessions: self.clients.sessions.len() as u64,
             retained: self.retained.len() as u64,
             retained_bytes: self.retained.bytes() as u64,
+            memory_bytes: self.clients.memory.used() as u64,
             ..self.clients.stats
         }
     }
@@ -301,6 +315,20 @@ impl Shard {
             .map(|(_, session)| session.outbound.queued() + session.held.len())
             .sum();
         assert_eq!(queued as u64, self.clients.stats.queued);
+        let mut charged = 0;
+        for (_, session) in &self.clients.sessions {
+            assert_eq!(session.charged, session.memory_bytes());
+            assert_eq!(
+                session.held_bytes,
+                session.held.iter().map(|held| held.message.size()).sum::<usize>()
+            );
+            charged += session.charged;
+        }
+        for (_, connection) in &self.clients.connections {
+            assert_eq!(connection.charged, connection.memory_bytes());
+            charged += connection.charged;
+        }
+        assert_eq!(charged, self.clients.memory.used());
         let inflight: usize = self
             .clients
             .sessions
@@ -339,6 +367,7 @@ impl Shard {
                 Timer::SessionExpiry { index, generation } => {
                     self.on_session_expiry(now, SessionKey { index, generation });
                 }
+                Timer::Pause { index, generation } => self.on_pause_over(now, ConnId(index), generation),
                 Timer::Holding { index, generation } => self.on_patience_over(now, SessionKey { index, generation }),
             }
         }
@@ -404,6 +433,12 @@ impl Shard {
                     self.outboxes
                         .push(Pass::Messages, shard, peer::PeerEntry::Hold { publisher });
                 }
+                Deferred::Slow(shard, publisher, pause) => {
+                    let millis = u32::try_from(pause.as_millis()).expect("a second at most");
+                    self.outboxes
+                        .push(Pass::Messages, shard, peer::PeerEntry::Slow { publisher, millis });
+                }
+                Deferred::Paused(conn, generation, until) => self.set_pause_timer(until, conn, generation),
                 Deferred::Release(shard, publisher) => self.release_publisher(now, shard, publisher),
                 Deferred::ReadAgain(conn, generation) => {
                     if self.clients.live_connection((conn, generation)).is_some() {

@@ -39,6 +39,16 @@ impl Output {
         self.pending_bytes
     }
 
+    /// What it holds in memory, at most; a payload that others share counts in full.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        if self.pending_bytes == 0 {
+            0
+        } else {
+            self.pending_bytes + SPARE_BYTES_MIN
+        }
+    }
+
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -61,6 +61,20 @@ pub(crate) enum PeerEntry {
         /// False if the sender's store refused it: the publisher must send it again.
         ok: bool,
     },
+    /// The sender's memory is nearly full, or no longer: while it is, messages to it say whose they are. Keeps its order
+    /// with messages, though nothing depends on it; the next change repairs a loss.
+    Pressure {
+        /// Which of the two.
+        on: bool,
+    },
+    /// The sender asks not to read this publisher for a while, because what it publishes fills the sender's memory. Nobody
+    /// waits for an answer; the next message asks again.
+    Slow {
+        /// A session of the receiver.
+        publisher: SessionKey,
+        /// How long.
+        millis: u32,
+    },
     /// A slow subscriber of the sender asks not to read this publisher, until `Release`.
     Hold {
         /// A session of the receiver.
@@ -123,9 +137,16 @@ pub struct PeerBatch {
     /// Who sends it.
     pub from: ShardId,
     pub(crate) entries: Vec<PeerEntry>,
+    weight: usize,
 }
 
 impl PeerBatch {
+    /// How much of an inbox it takes: one for each entry, and one for each KiB of its messages.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
     /// Entries in it.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -139,17 +160,40 @@ impl PeerBatch {
     }
 }
 
+impl PeerEntry {
+    /// Topic Name and payload bytes that it carries.
+    fn message_bytes(&self) -> usize {
+        match self {
+            PeerEntry::Message(message) | PeerEntry::Retain { message, .. } => message.size(),
+            PeerEntry::Routed(routed) => routed.message.size(),
+            // Retained messages are shared with their store.
+            _ => 0,
+        }
+    }
+}
+
+/// So many bytes of messages weigh as much as an entry: then an inbox that may hold 16,384 entries may hold 16 MiB.
+const WEIGHT_BYTES: usize = 1024;
+
 /// What leaves at the end of the turn: per pass and peer, in order.
 #[derive(Debug)]
 pub(crate) struct Outboxes {
     own: ShardId,
     shards: u16,
-    passes: [Vec<Vec<PeerEntry>>; 3],
+    passes: [Vec<Outbox>; 3],
+}
+
+/// What goes to one peer in one pass.
+#[derive(Debug, Default)]
+struct Outbox {
+    entries: Vec<PeerEntry>,
+    /// As [`PeerBatch::weight`].
+    weight: usize,
 }
 
 impl Outboxes {
     pub(crate) fn new(own: ShardId, shards: u16) -> Outboxes {
-        let empty = || (0..shards).map(|_| Vec::new()).collect();
+        let empty = || (0..shards).map(|_| Outbox::default()).collect();
         Outboxes {
             own,
             shards,
@@ -159,20 +203,23 @@ impl Outboxes {
 
     pub(crate) fn push(&mut self, pass: Pass, to: ShardId, entry: PeerEntry) {
         debug_assert_ne!(to, self.own, "a shard does not write to itself");
-        self.passes[pass as usize][to.index()].push(entry);
+        let outbox = &mut self.passes[pass as usize][to.index()];
+        outbox.weight += 1 + entry.message_bytes() / WEIGHT_BYTES;
+        outbox.entries.push(entry);
     }
 
     /// The next batch of this pass, peers in order.
     pub(crate) fn poll(&mut self, pass: Pass) -> Option<(ShardId, PeerBatch)> {
         let boxes = &mut self.passes[pass as usize];
-        let at = boxes.iter().position(|entries| !entries.is_empty())?;
-        let entries = std::mem::take(&mut boxes[at]);
+        let at = boxes.iter().position(|outbox| !outbox.entries.is_empty())?;
+        let Outbox { entries, weight } = std::mem::take(&mut boxes[at]);
         let to = ShardId(u16::try_from(at).expect("fewer than SHARDS_MAX"));
         Some((
             to,
             PeerBatch {
                 from: self.own,
                 entries,
+                weight,
             },
         ))
     }
@@ -188,6 +235,6 @@ impl Outboxes {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.passes.iter().flatten().all(Vec::is_empty)
+        self.passes.iter().flatten().all(|outbox| outbox.entries.is_empty())
     }
 }

@@ -1,5 +1,7 @@
 //! What other shards send, and what the store says.
 
+use std::time::Duration;
+
 use super::Shard;
 use super::event::{Pass, ShardId};
 use super::peer::{PeerBatch, PeerEntry};
@@ -62,6 +64,10 @@ impl Shard {
                     if let Some(session) = self.clients.resolve(publisher) {
                         session.held_by += 1;
                     }
+                }
+                PeerEntry::Pressure { on } => self.set_pressed(from, on),
+                PeerEntry::Slow { publisher, millis } => {
+                    self.clients.pause(now, publisher, Duration::from_millis(millis.into()));
                 }
                 PeerEntry::Release { publisher } => self.release_publisher(now, self.id, publisher),
             }

@@ -55,7 +55,7 @@ impl Shard {
                 if fault!(DeliverAtPublish) {
                     self.publish_for(now, conn, index, &mut out)?;
                 }
-                let lsn = self.hold_inbound(index, id, &mut out)?;
+                let lsn = self.hold_inbound(now, index, id, &mut out)?;
                 self.clients.answer(conn, Gate { lsn, token: 0 }, &Packet::PubRec(id));
             }
         }
@@ -70,7 +70,7 @@ impl Shard {
         index: u32,
         out: &mut Outgoing<'_>,
     ) -> Result<Gate, CloseReason> {
-        if self.clients.limits.slow_subscriber == SlowSubscriber::Backpressure {
+        if self.clients.limits.slow_subscriber == SlowSubscriber::Backpressure || self.pressed != 0 {
             out.publisher = Some(self.clients.key(index));
         }
         let sticky = if self.uses_sticky() {
@@ -85,7 +85,13 @@ impl Shard {
     }
 
     /// Takes a QoS 2 message over from its publisher; routed at PUBREL.
-    fn hold_inbound(&mut self, index: u32, id: PacketId, out: &mut Outgoing<'_>) -> Result<Lsn, CloseReason> {
+    fn hold_inbound(
+        &mut self,
+        now: Instant,
+        index: u32,
+        id: PacketId,
+        out: &mut Outgoing<'_>,
+    ) -> Result<Lsn, CloseReason> {
         let (held_max, bytes_max) = (
             self.clients.limits.inbound_qos2_max,
             self.clients.limits.queued_bytes_max,
@@ -101,6 +107,8 @@ impl Shard {
             });
         }
         window.check_room(out.size(), held_max, bytes_max)?;
+        self.clients.admit_inbound(now, index, out.size())?;
+        let session = &mut self.clients.sessions[index as usize];
         let message = out.shared();
         if !self.clients.volatile && !session.clean {
             let record = Record::Held {
@@ -110,9 +118,11 @@ impl Shard {
             };
             session.inbound_lsn = self.clients.store.append(record)?;
         }
-        let receipt = window.on_publish(id, message);
+        let receipt = session.inbound.get_or_insert_default().on_publish(id, message);
         debug_assert_eq!(receipt, Receipt::New);
-        Ok(session.inbound_lsn)
+        let lsn = session.inbound_lsn;
+        self.clients.recharge_session(index);
+        Ok(lsn)
     }
 
     /// PUBREL from a client: the message is its subscribers' [MQTT-4.3.3-2].
@@ -126,6 +136,7 @@ impl Shard {
         let session = self.clients.session(index);
         let mut gate = Gate::default();
         if let Some(message) = session.inbound.as_mut().and_then(|window| window.on_pubrel(id)) {
+            self.clients.recharge_session(index);
             let mut out = Outgoing::released(&message);
             if belongs_to_broker(out.topic) {
                 self.clients.stats.drop_message(DropReason::Forbidden);
@@ -169,6 +180,7 @@ impl Shard {
             Received::First | Received::Repeat | Received::Unknown => {}
             Received::Wrong(state) => return Err(wrong("PUBREC", id, state)),
         }
+        self.clients.recharge_session(index);
         self.clients.answer(conn, gate, &Packet::PubRel(id));
         Ok(())
     }
@@ -194,6 +206,7 @@ impl Shard {
                 if session.outbound.queued() > 0 || session.holding.is_some() {
                     self.clients.pump(index);
                 }
+                self.clients.recharge_session(index);
                 Ok(())
             }
             // Acknowledged twice, or from before the session was resumed: no harm.

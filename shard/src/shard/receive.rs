@@ -28,7 +28,13 @@ pub(super) enum Stop {
 
 impl Shard {
     /// Bytes of a connection, cut anywhere.
-    pub(super) fn on_bytes(&mut self, now: Instant, conn: ConnId, mut bytes: &[u8]) {
+    pub(super) fn on_bytes(&mut self, now: Instant, conn: ConnId, bytes: &[u8]) {
+        self.take_bytes(now, conn, bytes);
+        self.clients.recharge_connection(conn);
+        self.check_incomplete(now, conn);
+    }
+
+    fn take_bytes(&mut self, now: Instant, conn: ConnId, mut bytes: &[u8]) {
         let Some(connection) = self.clients.connections.get_mut(conn.index()) else {
             return;
         };
@@ -40,7 +46,7 @@ impl Shard {
             return connection.tail.extend_from_slice(bytes);
         }
         if !connection.tail.is_empty() {
-            if !self.may_read(conn) {
+            if !self.may_go_on(conn) {
                 self.clients.connections[conn.index()].tail.extend_from_slice(bytes);
                 return;
             }
@@ -114,6 +120,7 @@ impl Shard {
                 .tail
                 .extend_from_slice(&tail[used..]);
         }
+        self.clients.recharge_connection(conn);
     }
 
     /// Handles the whole packets at the front of `bytes`; returns how many bytes they were, and why it stopped.
@@ -153,7 +160,7 @@ impl Shard {
                 let mut received = BytesMut::with_capacity(rest.len() + more.len());
                 received.extend_from_slice(rest);
                 received.extend_from_slice(more);
-                let connection = self.clients.connections.remove(conn.index());
+                let connection = self.clients.remove_connection(conn);
                 self.effects.push_back(Effect::Move {
                     conn,
                     home,
@@ -193,7 +200,7 @@ impl Shard {
             }
         };
         match outcome {
-            Ok(()) if self.may_read(conn) => None,
+            Ok(()) if self.may_go_on(conn) => None,
             Ok(()) => Some(Stop::Held),
             Err(reason) => {
                 self.close(now, conn, reason);
@@ -244,9 +251,13 @@ impl Connection {
             self.tail.push(*first);
             *bytes = rest;
         }
-        // The buffer grows with what has arrived, not with what the header claims.
-        let missing = self.frame_len.saturating_sub(self.tail.len()).min(bytes.len());
-        let (part, rest) = bytes.split_at(missing);
+        let missing = self.frame_len.saturating_sub(self.tail.len());
+        let (part, rest) = bytes.split_at(missing.min(bytes.len()));
+        if self.tail.capacity() - self.tail.len() < part.len() {
+            // The buffer grows with what has arrived, not with what the header claims, and never beyond that.
+            let grown = part.len().max(self.tail.len()).min(missing);
+            self.tail.reserve_exact(grown);
+        }
         self.tail.extend_from_slice(part);
         *bytes = rest;
         Ok(self.tail.len() >= self.frame_len)

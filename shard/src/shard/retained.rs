@@ -227,7 +227,7 @@ impl Shard {
             }
             self.queue_retained(key, message, granted);
         }
-        self.clients.session(key.index).held = held;
+        self.clients.session(key.index).hold(held);
         self.clients.remove_pending_subscribe(key);
         self.release_settled(key);
         self.clients.pump(key.index);
@@ -247,7 +247,8 @@ impl Shard {
             }
             waits
         });
-        self.clients.session(key.index).held = held;
+        self.clients.session(key.index).hold(held);
+        self.clients.recharge_session(key.index);
     }
 
     fn queue_retained(&mut self, key: SessionKey, message: SharedMessage, granted: QoS) {

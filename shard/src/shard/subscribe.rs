@@ -473,6 +473,7 @@ impl Shard {
         let taken = session.outbound.take_shared(|of| of == me, leaves, ends);
         self.clients.stats.queued -= (waiting - session.outbound.queued()) as u64;
         self.clients.stats.inflight -= (in_flight - session.outbound.unacknowledged()) as u64;
+        self.clients.recharge_session(index);
         for queued in taken {
             if !fault!(LoseRedispatch) {
                 self.redispatch(now, group, &queued);

@@ -13,6 +13,8 @@ pub(super) enum Timer {
     Connection { index: u32, generation: u32 },
     /// The expiry of a disconnected session.
     SessionExpiry { index: u32, generation: u32 },
+    /// The end of a connection's pause.
+    Pause { index: u32, generation: u32 },
     /// The patience of a session's held-back publishers.
     Holding { index: u32, generation: u32 },
 }

@@ -6,6 +6,7 @@ mod cluster;
 mod authenticate;
 mod connect;
 mod limits;
+mod memory;
 mod qos;
 mod retained;
 mod shared;
