@@ -50,6 +50,9 @@ check() { # NAME EXPECTED ACTUAL
     fi
 }
 
+# Whether a process is there and more than a zombie.
+running() { grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"; }
+
 start() {
     : >"$WORK/out"
     "$BROKER" --listen 127.0.0.1:0 --shards "$SHARDS" --sys-interval 1 >"$WORK/out" 2>"$WORK/log" &
@@ -62,14 +65,16 @@ start() {
     PORT=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\).*/\1/p' "$WORK/out" | head -1)
 }
 
-pub() { timeout 20 mosquitto_pub -p "$PORT" "$@"; }
+# A client that does not even end when asked to (one in a signal handler may wait for itself) is ended all the same.
+limited() { timeout -k 2 "$@"; }
+pub() { limited 20 mosquitto_pub -p "$PORT" "$@"; }
 # Subscribes in the background, writes what arrives to FILE.debug, and returns once the SUBACK is there.
 subscribe() { # FILE ARGS...
     local file=$1
     shift
     # What an earlier case wrote must not be taken for this one's SUBACK.
     : >"$file.debug"
-    timeout 20 stdbuf -oL mosquitto_sub -p "$PORT" -d "$@" >"$file.debug" 2>&1 &
+    limited 20 stdbuf -oL mosquitto_sub -p "$PORT" -d "$@" >"$file.debug" 2>&1 &
     SUB_PID=$!
     for _ in $(seq 200); do
         grep -q 'Subscribed' "$file.debug" && return
@@ -78,8 +83,8 @@ subscribe() { # FILE ARGS...
 }
 # Waits for the subscriber's end and gives its messages, without what -d adds.
 messages() { # FILE
-    # It runs in a subshell, which cannot `wait` for a job of its parent.
-    while kill -0 "$SUB_PID" 2>/dev/null; do sleep 0.02; done
+    # It runs in a subshell, which cannot `wait` for a job of its parent; and the parent may be slow to reap it.
+    while running "$SUB_PID"; do sleep 0.02; done
     grep -v -e '^Client ' -e '^Subscribed' "$1.debug" | paste -sd' '
 }
 
@@ -109,7 +114,7 @@ mosquitto_cases() {
         --will-payload gone --will-qos 1 >/dev/null)
     check "mosquitto: Will after an abrupt end" "gone" "$(messages "$WORK/will")"
 
-    timeout 10 mosquitto_sub -p "$PORT" -i keeper -c -q 1 -t 'stored/#' -E >/dev/null
+    limited 10 mosquitto_sub -p "$PORT" -i keeper -c -q 1 -t 'stored/#' -E >/dev/null
     for n in 1 2 3; do pub -t stored/x -q 1 -m "$n"; done
     subscribe "$WORK/resume" -i keeper -c -q 1 -t 'stored/#' -C 3 -W 10
     check "mosquitto: a persistent session gets what it missed" "1 2 3" "$(messages "$WORK/resume")"
@@ -133,7 +138,7 @@ mosquitto_cases() {
     check "mosquitto: \$SYS" "yes" "$(messages "$WORK/sys" | grep -qE '^[0-9]+$' && echo yes)"
 
     head -c 1000000 /dev/urandom >"$WORK/large"
-    timeout 20 mosquitto_sub -p "$PORT" -t large -q 2 -C 1 -N >"$WORK/large.got" &
+    limited 20 mosquitto_sub -p "$PORT" -t large -q 2 -C 1 -N >"$WORK/large.got" &
     SUB_PID=$!
     subscribe "$WORK/larger" -t large -q 1 -F '%l' -C 1 -W 10
     local counted=$SUB_PID
@@ -161,7 +166,7 @@ for SHARDS in 1 2; do
     # `wait` without a job would wait for the broker too.
     disown "$BROKER_PID"
     mosquitto_cases
-    results=$(timeout 120 "$VENV/bin/python" scripts/interop/paho_cases.py "$PORT" 2>&1) || true
+    results=$(limited 120 "$VENV/bin/python" scripts/interop/paho_cases.py "$PORT" 2>&1) || true
     while IFS=$'\t' read -r verdict name detail; do
         case $verdict in
         ok) check "paho: $name" ok ok ;;

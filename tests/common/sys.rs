@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::broker::Broker;
 use super::client::{Client, PATIENCE};
-use super::wire::{PINGREQ, Packet};
+use super::wire::{self, PINGREQ, Packet};
 
 /// A client that is subscribed to `$SYS` topics, and the last value of each.
 #[derive(Debug)]
@@ -23,9 +23,14 @@ impl Broker {
     /// A client that watches these topics under `$SYS/broker/`, for brokers where it may not be sent more at once.
     pub fn sys_only(&self, names: &[&str]) -> Sys {
         let mut client = self.connect("sys-watcher");
-        for name in names {
-            client.subscribe(&format!("$SYS/broker/{name}"), 0);
-        }
+        let filters: Vec<String> = names.iter().map(|name| format!("$SYS/broker/{name}")).collect();
+        let asked: Vec<(&str, u8)> = filters.iter().map(|filter| (filter.as_str(), 0)).collect();
+        // In one packet: after the first SUBACK, a value may come before the next.
+        client.send(wire::subscribe(1, &asked));
+        client.expect(&Packet::Suback {
+            id: 1,
+            codes: vec![0; names.len()],
+        });
         Sys {
             client,
             values: BTreeMap::new(),
