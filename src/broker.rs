@@ -1,9 +1,9 @@
-//! Starts the shards and the listener, waits for a signal, and ends them.
+//! Starts the shards, waits for a signal, and ends them.
 
 use std::collections::hash_map::RandomState;
-use std::future::poll_fn;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -18,8 +18,8 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use crate::auth::{Authenticator, Secrets};
-use crate::config::{Config, available};
-use crate::listener::{Listener, Stop};
+use crate::config::{Config, ListenerConfig};
+use crate::listener::{Acceptor, AcceptorConfig};
 use crate::preflight::{Host, PreflightError};
 use crate::runtime::clock::Clock;
 use crate::runtime::executor::{Control, Executor, ExecutorConfig};
@@ -34,10 +34,11 @@ pub struct Broker {
     mesh: Arc<Mesh<PeerBatch, Control>>,
     events: flume::Receiver<ProcessEvent>,
     shards: Vec<JoinHandle<()>>,
-    listener: JoinHandle<()>,
-    stop: Arc<Stop>,
     authenticator: Option<Arc<Authenticator>>,
 }
+
+/// The listening sockets of one shard, and whom they let in.
+type Listening = Vec<(TcpListener, ListenerConfig)>;
 
 /// What the main thread waits for.
 #[derive(Debug)]
@@ -60,10 +61,11 @@ impl Broker {
     /// # Errors
     /// [`PreflightError`]: the host let the checks pass and yet refused a ring, a thread or a descriptor.
     pub fn start(config: Config, secrets: &Secrets, host: Host) -> Result<Broker, PreflightError> {
+        let announcement = startup::announcement(&config, &host);
         let (sender, events) = flume::unbounded();
         forward_signals(sender.clone())?;
         let clock = Clock::start();
-        let mesh = Mesh::new(config.shards.len());
+        let mesh = Mesh::new(config.shards.len())?;
         let open = Arc::new(AtomicUsize::new(0));
         let reports = Arc::new(Reports::new(config.shards.len()));
         let authenticator = match &secrets.passwords {
@@ -74,6 +76,7 @@ impl Broker {
             id: ShardId(0),
             write_timeout: config.write_timeout,
             shutdown_timeout: config.shutdown_timeout,
+            spin: config.spin,
             sys_interval: config.sys_interval,
             clock,
             open: Arc::clone(&open),
@@ -81,10 +84,17 @@ impl Broker {
             authenticator: authenticator.clone(),
             connect_timeout: config.limits.connect_timeout,
         };
-        let shards = start_shards(&config, &executor, &mesh, &sender)?;
+        let acceptor = AcceptorConfig {
+            shards: config.shards.len(),
+            open,
+            connections_max: config.connections_max,
+            reports,
+        };
+        let listeners = deal_out(host.listeners, &config);
+        let shards = start_shards(&config, &executor, &acceptor, listeners, &mesh, &sender)?;
         wait_until_all_run(&events, shards.len())?;
 
-        startup::announce(&config, &host);
+        startup::say(&announcement);
         if !config.is_pinned() && config.shards.len() > 1 {
             warn!(
                 shards = config.shards.len(),
@@ -92,25 +102,12 @@ impl Broker {
                 "more shards than cores: none is pinned"
             );
         }
-        let listener = Listener {
-            sockets: host.listeners,
-            rules: config.listeners.clone(),
-            mesh: Arc::clone(&mesh),
-            open,
-            connections_max: config.connections_max,
-            reports,
-            clock,
-        };
-        let stop = Stop::new()?;
-        let listener = start_listener(&config, listener, Arc::clone(&stop))?;
         startup::ready();
         Ok(Broker {
             config,
             mesh,
             events,
             shards,
-            listener,
-            stop,
             authenticator,
         })
     }
@@ -131,7 +128,6 @@ impl Broker {
                 }
             }
         }
-        self.stop.stop();
         for shard in 0..self.mesh.shards() {
             self.mesh.control(shard_id(shard), Control::Shutdown);
         }
@@ -147,7 +143,7 @@ impl Broker {
                 }
             }
         }
-        for thread in self.shards.into_iter().chain([self.listener]) {
+        for thread in self.shards {
             if thread.join().is_err() {
                 return ExitCode::FAILURE;
             }
@@ -185,15 +181,17 @@ pub fn abort_on_panic() {
 fn start_shards(
     config: &Config,
     executor: &ExecutorConfig,
+    acceptor: &AcceptorConfig,
+    listeners: Vec<Listening>,
     mesh: &Arc<Mesh<PeerBatch, Control>>,
     events: &flume::Sender<ProcessEvent>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let placement_seed = config.placement_seed.unwrap_or_else(random);
-    let start = |(index, &core): (usize, &Option<usize>)| {
+    let start = |(index, (&core, listeners)): (usize, (&Option<usize>, Listening))| {
         let id = shard_id(index);
         let builder = LocalExecutorBuilder::new(core.map_or(Placement::Unbound, Placement::Fixed))
-            .spin_before_park(config.spin)
-            .ring_depth(RING_DEPTH as usize)
+            // Nothing goes through the executor's own rings: the shard has one, and sleeps in it.
+            .ring_depth(EXECUTOR_RING_DEPTH)
             // Only reads and writes of files use it; 64 KiB is the least there is.
             .io_memory(0)
             // The runtime's thread for blocking calls, which nothing here uses, stays off the shards' cores.
@@ -206,12 +204,13 @@ fn start_shards(
             limits: config.limits.clone(),
         };
         let executor = ExecutorConfig { id, ..executor.clone() };
+        let acceptor = Acceptor::new(listeners, acceptor.clone());
         let (mesh, events) = (Arc::clone(mesh), events.clone());
         thread::Builder::new()
             .name(format!("ringmq-shard-{id}"))
             .spawn(move || {
                 let failure = match builder.make() {
-                    Ok(ring) => run_shard(&ring, executor, shard, &mesh, &events)
+                    Ok(ring) => run_shard(&ring, executor, shard, acceptor, &mesh, &events)
                         .err()
                         .map(|error| error.to_string()),
                     Err(error) => Some(error.to_string()),
@@ -220,23 +219,23 @@ fn start_shards(
                 let _ = events.send(ProcessEvent::ShardEnded { shard: id, failure });
             })
     };
-    config.shards.iter().enumerate().map(start).collect()
+    config.shards.iter().zip(listeners).enumerate().map(start).collect()
 }
 
 fn run_shard(
     ring: &LocalExecutor,
     config: ExecutorConfig,
     shard: ShardConfig,
+    acceptor: Acceptor,
     mesh: &Arc<Mesh<PeerBatch, Control>>,
     events: &flume::Sender<ProcessEvent>,
 ) -> io::Result<()> {
     ring.run(async {
         let port = mesh.port(config.id);
-        let mut executor = Executor::new(config, Shard::new(shard, Box::new(MemoryStore)), port)?;
+        let executor = Executor::new(config, Shard::new(shard, Box::new(MemoryStore)), port, acceptor)?;
         // The main thread waits for it, or has given up on the start.
         let _ = events.send(ProcessEvent::ShardRuns);
-        poll_fn(|cx| executor.poll(cx)).await;
-        Ok(())
+        executor.run()
     })
 }
 
@@ -258,17 +257,14 @@ fn wait_until_all_run(events: &flume::Receiver<ProcessEvent>, shards: usize) -> 
     Ok(())
 }
 
-/// The listener works in bursts when clients reconnect; where a core is left over, that is its place.
-fn start_listener(config: &Config, listener: Listener, stop: Arc<Stop>) -> io::Result<JoinHandle<()>> {
-    let free = available()
-        .into_iter()
-        .find(|core| config.is_pinned() && !config.shards.contains(&Some(*core)));
-    thread::Builder::new().name("ringmq-listener".into()).spawn(move || {
-        if let Some(id) = free {
-            core_affinity::set_for_current(core_affinity::CoreId { id });
-        }
-        listener.run(&stop);
-    })
+/// The listening sockets that each shard accepts for.
+fn deal_out(listeners: Vec<TcpListener>, config: &Config) -> Vec<Listening> {
+    let shards = config.shards.len();
+    let mut dealt: Vec<Listening> = (0..shards).map(|_| Vec::new()).collect();
+    for ((listener, rules), shard) in listeners.into_iter().zip(&config.listeners).zip((0..shards).cycle()) {
+        dealt[shard].push((listener, rules.clone()));
+    }
+    dealt
 }
 
 /// SIGHUP reloads. Of the others the first stops the broker in order, the second one at once.
@@ -295,8 +291,7 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Entries in each of a shard's rings. Registrations beyond it take another pass; each entry costs the kernel some
-/// hundred bytes.
-pub(crate) const RING_DEPTH: u32 = 256;
+/// Entries in each of the executor's rings, which see nothing but its own wake-ups.
+const EXECUTOR_RING_DEPTH: usize = 16;
 /// Beyond --shutdown-timeout, for threads to end.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);

@@ -1,9 +1,9 @@
 //! RingMQ, the process: everything that touches the operating system around the shards of `ringmq_shard`.
 //!
 //! [`config`] says what the operator wants, [`auth`] who clients are, [`preflight`] what the host grants, [`broker`] starts and ends the rest:
-//! `listener` accepts sockets, `runtime` has one pinned executor per shard, `transport` moves bytes, `sys`
+//! `listener` accepts sockets, `runtime` has one pinned thread per shard, `transport` moves bytes, `sys`
 //! publishes what the broker knows about itself. No MQTT is decided here; imports point inward, to `ringmq_shard`.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod auth;
 pub mod broker;

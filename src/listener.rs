@@ -1,28 +1,28 @@
-//! Accepts sockets and deals them out to the shards, in a thread of its own.
+//! Accepts sockets and deals them out to the shards.
 //!
-//! The sockets are bound here, without SO_REUSEPORT: a second broker on the same port must fail to start rather than
-//! take half of the clients. When the process runs out of descriptors the listener pauses: the clients wait in the
-//! kernel's queue, and those that are connected are served.
+//! The listening sockets are dealt out to the shards too, and a shard accepts for those that it has, in its turns: a
+//! thread of its own would cost two switches of context per connection, on the core of some shard. They are bound here,
+//! without SO_REUSEPORT: a second broker on the same port must fail to start rather than take half of the clients.
+//! When the process runs out of descriptors, accepting pauses: the clients wait in the kernel's queue, and those that
+//! are connected are served.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ringmq_shard::shard::{PeerBatch, ShardId};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use ringmq_shard::shard::ShardId;
+use ringmq_shard::time::Instant;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, listen, socket_with, sockopt};
 use tracing::{info, warn};
 
 use crate::config::ListenerConfig;
 use crate::logging::LogLimiter;
-use crate::runtime::clock::Clock;
-use crate::runtime::executor::Control;
-use crate::runtime::mesh::Mesh;
 use crate::runtime::report::Reports;
+use crate::runtime::ring::{Ring, Watch};
 use crate::runtime::sockets::Arrival;
 use crate::transport::Transport;
 
@@ -44,152 +44,185 @@ pub(crate) fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
         // One address, one family: with [::] and 0.0.0.0 both given, neither takes the other's port.
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
+    // Small packets leave at once: the broker gathers itself what belongs together. Accepted sockets inherit it.
+    sockopt::set_tcp_nodelay(&socket, true)?;
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
     Ok(TcpListener::from(socket))
 }
 
-/// Ends a listener's thread from another one.
-#[derive(Debug)]
-pub(crate) struct Stop(OwnedFd);
-
-impl Stop {
-    pub(crate) fn new() -> io::Result<Arc<Stop>> {
-        Ok(Arc::new(Stop(eventfd(
-            0,
-            EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK,
-        )?)))
-    }
-
-    pub(crate) fn stop(&self) {
-        rustix::io::write(&self.0, &1u64.to_ne_bytes())
-            .expect("the descriptor is open and its counter is far from full");
-    }
-}
-
-/// What the accepting thread works with.
-#[derive(Debug)]
-pub(crate) struct Listener {
-    pub(crate) sockets: Vec<TcpListener>,
-    /// The rules of each, in the same order.
-    pub(crate) rules: Vec<ListenerConfig>,
-    pub(crate) mesh: Arc<Mesh<PeerBatch, Control>>,
-    /// Open connections of the whole broker. Raised here, lowered by the shards.
+/// What all shards that accept have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct AcceptorConfig {
+    pub(crate) shards: usize,
+    /// Open connections of the whole broker. Raised by whoever accepts, lowered by the shard that closes.
     pub(crate) open: Arc<AtomicUsize>,
     pub(crate) connections_max: usize,
     pub(crate) reports: Arc<Reports>,
-    pub(crate) clock: Clock,
 }
 
-impl Listener {
-    /// Accepts until `stop`.
-    pub(crate) fn run(self, stop: &Stop) {
-        let mut dealer = Dealer {
-            listener: &self,
-            next: 0,
-            log: LogLimiter::default(),
-        };
-        let mut backoff = Backoff::default();
-        loop {
-            let pause = backoff.pause();
-            let mut descriptors = vec![PollFd::new(&stop.0, PollFlags::IN)];
-            if pause.is_none() {
-                descriptors.extend(self.sockets.iter().map(|socket| PollFd::new(socket, PollFlags::IN)));
-            }
-            let timeout = pause.map(|pause| Timespec::try_from(pause).expect("less than a second"));
-            match poll(&mut descriptors, timeout.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                // ENOMEM: as good a reason to wait as any.
-                Err(errno) => {
-                    warn!(error = %io::Error::from(errno), "the listener cannot wait for connections");
-                    std::thread::sleep(BACKOFF_MAX);
-                    continue;
-                }
-            }
-            if !descriptors[0].revents().is_empty() {
-                return;
-            }
-            let mut each = self.sockets.iter().zip(&self.rules);
-            match each.try_for_each(|(socket, rules)| dealer.accept_waiting(socket, rules)) {
-                Ok(()) => {
-                    if backoff.reset() {
-                        info!("accepting connections again");
-                    }
-                }
-                Err(error) => {
-                    backoff.begin();
-                    if backoff.is_worth_a_line() {
-                        let open = self.open.load(Ordering::Relaxed);
-                        warn!(%error, open, "no new connections for now");
-                    }
-                }
-            }
-        }
-    }
-}
-
-struct Dealer<'a> {
-    listener: &'a Listener,
+/// One shard's part in accepting: its listening sockets, which may be none.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    listeners: Vec<Listener>,
+    config: AcceptorConfig,
     /// The shard that gets the next socket.
     next: usize,
+    backoff: Backoff,
     log: LogLimiter,
 }
 
-impl Dealer<'_> {
-    /// Accepts what waits, up to a bound so that every listener has its turn.
-    ///
-    /// # Errors
-    /// The system has no descriptors or memory left for a socket.
-    fn accept_waiting(&mut self, socket: &TcpListener, rules: &ListenerConfig) -> io::Result<()> {
-        for _ in 0..ACCEPTS_MAX {
-            match socket.accept() {
-                Ok((accepted, peer)) => self.deal(accepted, peer, rules),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if is_peers_fault(&error) => {}
-                Err(error) => return Err(error),
-            }
+#[derive(Debug)]
+struct Listener {
+    socket: TcpListener,
+    rules: ListenerConfig,
+    /// Connections wait, as far as is known.
+    waiting: bool,
+    /// The ring reports new ones.
+    watched: bool,
+}
+
+impl Acceptor {
+    pub(crate) fn new(sockets: Vec<(TcpListener, ListenerConfig)>, config: AcceptorConfig) -> Acceptor {
+        let listener = |(socket, rules)| Listener {
+            socket,
+            rules,
+            waiting: true,
+            watched: false,
+        };
+        Acceptor {
+            listeners: sockets.into_iter().map(listener).collect(),
+            config,
+            next: 0,
+            backoff: Backoff::default(),
+            log: LogLimiter::default(),
         }
-        Ok(())
     }
 
-    fn deal(&mut self, accepted: std::net::TcpStream, peer: SocketAddr, rules: &ListenerConfig) {
-        let Listener {
-            mesh,
+    /// Has the ring report new connections, where it does not yet.
+    pub(crate) fn watch(&mut self, ring: &mut Ring) {
+        for (number, listener) in (0..).zip(&mut self.listeners) {
+            if !listener.watched {
+                ring.watch_readable(listener.socket.as_fd(), Watch::Listener(number));
+                listener.watched = true;
+            }
+        }
+    }
+
+    /// The ring reported connections.
+    pub(crate) fn on_waiting(&mut self, number: u32, last: bool) {
+        // Of a listener that was closed meanwhile, too.
+        if let Some(listener) = self.listeners.get_mut(number as usize) {
+            listener.waiting = true;
+            listener.watched &= !last;
+        }
+    }
+
+    /// When accepting goes on after the host was exhausted.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.backoff.until
+    }
+
+    /// Accepts what waits, up to a bound so that everything else has its turn. True if anything waited.
+    /// Call [`watch`](Self::watch) after it.
+    pub(crate) fn accept(&mut self, now: Instant, mut deal: impl FnMut(ShardId, Arrival)) -> bool {
+        if self.backoff.until.is_some_and(|until| now < until) {
+            return false;
+        }
+        let mut any = false;
+        for number in 0..self.listeners.len() {
+            let mut accepted = 0;
+            while self.listeners[number].waiting && accepted < ACCEPTS_MAX {
+                any = true;
+                accepted += 1;
+                match accept_one(&self.listeners[number].socket) {
+                    Ok(Some((socket, peer))) => self.admit(now, number, socket, peer, &mut deal),
+                    Ok(None) => self.listeners[number].waiting = false,
+                    Err(error) if is_peers_fault(error) => {}
+                    Err(error) => {
+                        self.pause(now, error);
+                        return true;
+                    }
+                }
+            }
+        }
+        if any && self.backoff.reset() {
+            info!("accepting connections again");
+        }
+        any
+    }
+
+    /// Accepts no more: who waits is refused by the kernel.
+    pub(crate) fn close(&mut self, ring: &mut Ring) {
+        for (number, listener) in (0..).zip(self.listeners.drain(..)) {
+            if listener.watched {
+                ring.forget(Watch::Listener(number));
+            }
+        }
+        self.backoff.until = None;
+    }
+
+    fn admit(
+        &mut self,
+        now: Instant,
+        listener: usize,
+        socket: TcpStream,
+        peer: SocketAddr,
+        deal: &mut impl FnMut(ShardId, Arrival),
+    ) {
+        let AcceptorConfig {
+            shards,
             open,
             connections_max,
             reports,
-            clock,
-            ..
-        } = self.listener;
+        } = &self.config;
         if open.load(Ordering::Relaxed) >= *connections_max {
             reports.rejected.fetch_add(1, Ordering::Relaxed);
-            if self.log.allows("max_connections", clock.now().instant()) {
+            if self.log.allows("max_connections", now) {
                 warn!(%peer, reason = "max_connections", "refused: {connections_max} connections are open");
             }
             return;
         }
-        // A socket that cannot be set up is already dead.
-        let Ok(socket) = Transport::tcp(accepted) else {
-            return;
-        };
         open.fetch_add(1, Ordering::Relaxed);
         reports.accepted.fetch_add(1, Ordering::Relaxed);
         let shard = ShardId(u16::try_from(self.next).expect("there are fewer shards than that"));
-        self.next = (self.next + 1) % mesh.shards();
-        mesh.control(
-            shard,
-            Control::Open(Box::new(Arrival {
-                socket,
-                peer,
-                admission: rules.admission.clone(),
-                received: bytes::Bytes::new(),
-            })),
-        );
+        self.next = (self.next + 1) % shards;
+        let arrival = Arrival {
+            socket: Transport::Tcp(socket),
+            peer,
+            admission: self.listeners[listener].rules.admission.clone(),
+            received: bytes::Bytes::new(),
+        };
+        deal(shard, arrival);
+    }
+
+    fn pause(&mut self, now: Instant, error: Errno) {
+        self.backoff.begin(now);
+        if self.backoff.is_worth_a_line() {
+            let open = self.config.open.load(Ordering::Relaxed);
+            warn!(error = %io::Error::from(error), open, "no new connections for now");
+        }
+    }
+}
+
+/// A socket that is set up as [`Transport::Tcp`] asks, or `None` if nobody waits.
+fn accept_one(listener: &TcpListener) -> Result<Option<(TcpStream, SocketAddr)>, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    match acceptfrom_with(listener, flags) {
+        Ok((socket, peer)) => {
+            // Without an address it is dead already.
+            let peer = peer
+                .and_then(|peer| SocketAddr::try_from(peer).ok())
+                .ok_or(Errno::CONNABORTED)?;
+            Ok(Some((TcpStream::from(socket), peer)))
+        }
+        Err(Errno::AGAIN) => Ok(None),
+        Err(errno) => Err(errno),
     }
 }
 
 /// Errors of the connection that was about to be accepted, not of the host: accept(2) hands them on.
-fn is_peers_fault(error: &io::Error) -> bool {
+fn is_peers_fault(errno: Errno) -> bool {
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     let broken = [
         Errno::BADF,
@@ -198,38 +231,30 @@ fn is_peers_fault(error: &io::Error) -> bool {
         Errno::OPNOTSUPP,
         Errno::FAULT,
     ];
-    match Errno::from_io_error(error) {
-        Some(errno) => !exhausted.contains(&errno) && !broken.contains(&errno),
-        None => false,
-    }
+    !exhausted.contains(&errno) && !broken.contains(&errno)
 }
 
-/// How long the listener pauses after it could not accept: longer each time, up to a bound.
+/// How long accepting pauses after it failed for lack of resources: longer each time, up to a bound.
 #[derive(Debug, Default)]
 struct Backoff {
     /// The last pause; zero if the last attempt succeeded.
     last: Duration,
     /// Pauses since the last success.
     pauses: u32,
-    /// A pause was begun and not yet taken.
-    due: bool,
+    /// When the pause ends.
+    until: Option<Instant>,
 }
 
 impl Backoff {
-    fn begin(&mut self) {
+    fn begin(&mut self, now: Instant) {
         self.last = (self.last * 2).clamp(BACKOFF_MIN, BACKOFF_MAX);
         self.pauses += 1;
-        self.due = true;
+        self.until = Some(now + self.last);
     }
 
     /// The first pause, and then one in [`PAUSES_PER_LINE`].
     fn is_worth_a_line(&self) -> bool {
         self.pauses % PAUSES_PER_LINE == 1
-    }
-
-    /// The pause to take now, once.
-    fn pause(&mut self) -> Option<Duration> {
-        std::mem::take(&mut self.due).then_some(self.last)
     }
 
     /// An attempt succeeded. True if the one before had not.
@@ -242,8 +267,8 @@ impl Backoff {
 /// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 /// Sockets accepted from one listener before the next has its turn.
-const ACCEPTS_MAX: usize = 256;
-/// Shortest pause of an exhausted listener.
+const ACCEPTS_MAX: usize = 64;
+/// Shortest pause of an exhausted host.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// Longest pause: how long clients wait after descriptors are free again.
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
@@ -253,29 +278,32 @@ const PAUSES_PER_LINE: u32 = 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringmq_shard::shard::Admission;
 
     #[test]
     fn pauses_grow_to_a_bound_and_begin_anew_after_success() {
+        let now = Instant::from_millis(1_000);
         let mut backoff = Backoff::default();
-        assert_eq!(backoff.pause(), None);
         let pause = |backoff: &mut Backoff| {
-            backoff.begin();
-            let pause = backoff.pause();
-            assert_eq!(backoff.pause(), None, "a pause is taken once");
-            pause.map(|pause| pause.as_millis()).unwrap_or_default()
+            backoff.begin(now);
+            backoff
+                .until
+                .map(|until| until.since(now).as_millis())
+                .unwrap_or_default()
         };
         let pauses: Vec<_> = (0..6).map(|_| pause(&mut backoff)).collect();
         assert_eq!(pauses, [50, 100, 200, 400, 500, 500]);
         assert!(backoff.reset());
         assert!(!backoff.reset());
+        assert_eq!(backoff.until, None);
         assert_eq!(pause(&mut backoff), 50);
     }
 
     #[test]
-    fn an_exhausted_listener_says_so_first_and_then_now_and_then() {
+    fn an_exhausted_host_says_so_first_and_then_now_and_then() {
         let mut backoff = Backoff::default();
         let mut worth_a_line = || {
-            backoff.begin();
+            backoff.begin(Instant::default());
             backoff.is_worth_a_line()
         };
         assert!(worth_a_line());
@@ -283,12 +311,47 @@ mod tests {
     }
 
     #[test]
+    fn sockets_are_dealt_round_robin_up_to_the_limit() {
+        let listener = bind_to("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let reports = Arc::new(Reports::new(3));
+        let rules = ListenerConfig {
+            address,
+            admission: Admission::Open,
+        };
+        let config = AcceptorConfig {
+            shards: 3,
+            open: Arc::default(),
+            connections_max: 4,
+            reports: Arc::clone(&reports),
+        };
+        let mut acceptor = Acceptor::new(vec![(listener, rules)], config);
+        let clients: Vec<_> = (0..5).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut dealt = Vec::new();
+        assert!(acceptor.accept(Instant::default(), |shard, it| dealt.push((shard.0, it))));
+        let of_client = |n: usize| (n as u16 % 3, clients[n].local_addr().unwrap());
+        let got: Vec<_> = dealt.iter().map(|(shard, it)| (*shard, it.peer)).collect();
+        assert_eq!(got, (0..4).map(of_client).collect::<Vec<_>>());
+        assert_eq!(reports.rejected.load(Ordering::Relaxed), 1);
+        assert!(dealt.iter().all(
+            |(
+                _,
+                Arrival {
+                    socket: Transport::Tcp(it),
+                    ..
+                },
+            )| it.nodelay().unwrap()
+        ));
+        assert!(!acceptor.accept(Instant::default(), |_, _| unreachable!()));
+    }
+
+    #[test]
     fn only_a_lack_of_resources_pauses() {
         for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::BADF] {
-            assert!(!is_peers_fault(&errno.into()), "{errno}");
+            assert!(!is_peers_fault(errno), "{errno}");
         }
         for errno in [Errno::CONNABORTED, Errno::INTR, Errno::PROTO, Errno::HOSTUNREACH] {
-            assert!(is_peers_fault(&errno.into()), "{errno}");
+            assert!(is_peers_fault(errno), "{errno}");
         }
     }
 

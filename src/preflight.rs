@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::config::Config;
 use crate::listener::bind_to;
+use crate::runtime::ring;
 
 /// The exit code of a host or configuration that the broker cannot run with (EX_CONFIG of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
@@ -40,8 +41,11 @@ pub enum PreflightError {
     )]
     RingNotPermitted,
     /// There is no `io_uring_setup`.
-    #[error("this kernel has no io_uring. Remedy: run on Linux 5.8 or later; gVisor and similar sandboxes have none")]
+    #[error("this kernel has no io_uring. Remedy: run on Linux 5.13 or later; gVisor and similar sandboxes have none")]
     NoRing,
+    /// There is an io_uring without what the broker needs of it: polls that report again and again.
+    #[error("this kernel's io_uring is too old. Remedy: run on Linux 5.13 or later")]
+    KernelTooOld,
     /// `io_uring_setup` found no memory.
     #[error(
         "no memory for an io_uring: the limit of locked memory is {memlock}. Remedy: raise it (ulimit -l, \
@@ -167,8 +171,10 @@ fn raise(resource: Resource) -> Option<u64> {
 
 /// Makes a ring of the size that the shards use, and lets it go.
 fn try_ring(memlock: Option<u64>, shards: u64) -> Result<(), PreflightError> {
-    let Err(error) = io_uring::IoUring::new(crate::broker::RING_DEPTH) else {
-        return Ok(());
+    let error = match ring::try_out() {
+        Ok(true) => return Ok(()),
+        Ok(false) => return Err(PreflightError::KernelTooOld),
+        Err(error) => error,
     };
     Err(match Errno::from_io_error(&error) {
         Some(Errno::PERM | Errno::ACCESS) => PreflightError::RingNotPermitted,
@@ -203,10 +209,10 @@ fn bind_listener(address: SocketAddr) -> Result<TcpListener, PreflightError> {
 const MEMLOCK_MIN: u64 = 512 * 1024;
 /// Kernels before 5.12 count the rings themselves as locked memory, later ones only the registered buffers.
 pub(crate) const MEMLOCK_PER_SHARD: u64 = 512 * 1024;
-/// Standard streams, signals, the listener's eventfd, and some to spare for what libraries open for a moment.
+/// Standard streams, signals, and some to spare for what libraries open for a moment.
 const DESCRIPTORS_BASE: u64 = 16;
-/// Three rings and two eventfds.
-const DESCRIPTORS_PER_SHARD: u64 = 6;
+/// The shard's ring, the executor's three, and three eventfds.
+const DESCRIPTORS_PER_SHARD: u64 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -218,6 +224,7 @@ mod tests {
         for error in [
             PreflightError::RingNotPermitted,
             PreflightError::NoRing,
+            PreflightError::KernelTooOld,
             PreflightError::NoRingMemory {
                 memlock: "64 KiB".into(),
                 needed: 512,

@@ -9,11 +9,6 @@ use ringmq_shard::limits::{SharedStrategy, SlowSubscriber};
 use crate::config::{Config, ranges};
 use crate::preflight::{Host, MEMLOCK_PER_SHARD, descriptors_needed};
 
-/// Prints how the broker is set up, and a line `listening on ADDR:PORT` for each listener.
-pub(crate) fn announce(config: &Config, host: &Host) {
-    say(&block(config, host));
-}
-
 /// Prints `ready`: clients are served.
 pub(crate) fn ready() {
     say("ready\n");
@@ -25,7 +20,8 @@ pub(crate) fn say(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
-fn block(config: &Config, host: &Host) -> String {
+/// How the broker is set up, and a line `listening on ADDR:PORT` for each listener.
+pub(crate) fn announcement(config: &Config, host: &Host) -> String {
     let limits = &config.limits;
     let mut text = format!("RingMQ {}\n", crate::VERSION);
     let mut line =
@@ -166,7 +162,7 @@ mod tests {
             memlock: Some(8 << 20),
             descriptors: Some(1_024),
         };
-        let block = block(&config, &host);
+        let block = announcement(&config, &host);
         assert!(
             block
                 .lines()

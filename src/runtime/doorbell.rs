@@ -1,9 +1,10 @@
 //! Wakes a sleeping shard, and costs a fence and a load when it is awake.
 
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::task::Waker;
 
-use atomic_waker::AtomicWaker;
+use rustix::event::{EventfdFlags, eventfd};
 
 /// One shard's bell: everyone who leaves work for the shard rings it afterwards.
 ///
@@ -11,38 +12,45 @@ use atomic_waker::AtomicWaker;
 ///
 /// ```text
 /// the shard, about to sleep          whoever brings work
-/// 1. register the waker              1. put the work where the shard looks
-/// 2. sleeping = true                 2. fence
-/// 3. fence                           3. if sleeping: sleeping = false, wake
-/// 4. look for work once more
+/// 1. sleeping = true                 1. put the work where the shard looks
+/// 2. fence                           2. fence
+/// 3. look for work once more         3. if sleeping: sleeping = false, write to the descriptor
+/// 4. sleep until the descriptor
+///    is written to
 /// ```
 ///
 /// The fences are sequentially consistent, so one comes first. If it is the shard's, the other side's look at
-/// `sleeping` comes after the shard's store and sees it, and its wake finds the waker that was registered before. If it
-/// is the other side's, the shard's last look comes after the work was put there and finds it. A waker that was
-/// taken by an earlier, late ring has been woken by it, and the shard that runs for that reason passes 1 to 4 again
-/// before it sleeps.
-#[derive(Debug, Default)]
+/// `sleeping` comes after the shard's store and sees it, and it writes to the descriptor, which ends the sleep whether
+/// it comes before or after its begin. If it is the other side's, the shard's last look comes after the work was
+/// put there and finds it.
+#[derive(Debug)]
 pub(crate) struct Doorbell {
     /// The shard found nothing to do. Set by the shard, cleared by it or by the first who rings.
     sleeping: AtomicBool,
-    /// The waker of the shard's one task.
-    waker: AtomicWaker,
+    /// An eventfd that the shard's ring watches. Nobody reads it: what counts is that it is written to.
+    descriptor: OwnedFd,
 }
 
 impl Doorbell {
+    pub(crate) fn new() -> io::Result<Doorbell> {
+        Ok(Doorbell {
+            sleeping: AtomicBool::new(false),
+            descriptor: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        })
+    }
+
     /// Wakes the shard if it sleeps. Call after the work is where the shard looks for it.
     pub(crate) fn ring(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::AcqRel) {
-            self.waker.wake();
+            rustix::io::write(&self.descriptor, &1u64.to_ne_bytes())
+                .expect("the descriptor is open, and 2^64 rings take longer than any machine lives");
         }
     }
 
     /// The shard is about to sleep: after this it must look for work once more, and call [`awake`](Self::awake) instead
     /// of sleeping if there is any.
-    pub(crate) fn about_to_sleep(&self, waker: &Waker) {
-        self.waker.register(waker);
+    pub(crate) fn about_to_sleep(&self) {
         self.sleeping.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
     }
@@ -57,37 +65,40 @@ impl Doorbell {
     pub(crate) fn is_armed(&self) -> bool {
         self.sleeping.load(Ordering::Acquire)
     }
+
+    /// Rings that woke somebody, since the last call.
+    #[cfg(test)]
+    pub(crate) fn rings(&self) -> u64 {
+        let mut count = [0; 8];
+        match rustix::io::read(&self.descriptor, &mut count) {
+            Ok(_) => u64::from_ne_bytes(count),
+            Err(_) => 0,
+        }
+    }
+}
+
+impl AsFd for Doorbell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicU32;
-    use std::task::Wake;
-
     use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicU32);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 
     #[test]
     fn only_a_sleeper_is_woken_and_only_once() {
-        let (bell, count) = (Doorbell::default(), Arc::new(Count::default()));
-        let waker = Waker::from(Arc::clone(&count));
+        let bell = Doorbell::new().unwrap();
         bell.ring();
-        bell.about_to_sleep(&waker);
+        assert_eq!(bell.rings(), 0);
+        bell.about_to_sleep();
         bell.ring();
         bell.ring();
-        assert_eq!(count.0.load(Ordering::Relaxed), 1);
-        bell.about_to_sleep(&waker);
+        assert_eq!(bell.rings(), 1);
+        bell.about_to_sleep();
         bell.awake();
         bell.ring();
-        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert_eq!(bell.rings(), 0);
     }
 }

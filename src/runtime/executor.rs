@@ -6,19 +6,17 @@
 //!  sockets ─┘        ▲                                                               │
 //!  time ────────────▶┘◀───── again, while that made something to send (bounded) ◀────┘
 //! ```
-//! Batches leave before anything is written, so an acknowledgement never overtakes what it acknowledges. While turns
-//! find work the task does not return to the executor except to let the ring take and give registrations, at most
-//! once in [`REAP_INTERVAL`]: a pass through the executor costs several system calls. When a turn finds nothing, all
-//! sockets are given to the ring, and the task waits for one of its bells: a socket, a peer, the process, or time.
+//! Batches leave before anything is written, so an acknowledgement never overtakes what it acknowledges. Between two
+//! turns the ring is asked what else arrived, which costs a system call only if it has something to say. When a turn
+//! finds nothing the thread sleeps in the ring, until a socket, a peer, the process or time wakes it. It never returns to
+//! the executor that it runs on before the shard ends: that would be several system calls for each sleep.
 
-use std::pin::Pin;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use glommio::timer::Timer;
 use ringmq_shard::error::{AuthenticationError, CloseReason};
 use ringmq_shard::shard::{
     Admission, ClientId, ConnId, Credentials, Effect, Event, Pass, PeerBatch, Shard, ShardId, UserName,
@@ -28,17 +26,17 @@ use tracing::{debug, info};
 
 use super::clock::{Clock, Now};
 use super::mesh::Port;
-use super::ready::ReadyList;
-use super::reap::Reaper;
 use super::report::{Reports, ShardReport};
+use super::ring::Ring;
 use super::sockets::{Arrival, Sockets, earliest};
 use crate::auth::{Authenticator, Job};
+use crate::listener::Acceptor;
 use crate::sys::SysTopics;
 
 /// What the process, or another shard, tells a shard.
 #[derive(Debug)]
 pub(crate) enum Control {
-    /// A socket to open: fresh from the listener, or moved here by the shard that read its CONNECT.
+    /// A socket to open: fresh from the shard that accepts, or moved here by the shard that read its CONNECT.
     Open(Box<Arrival>),
     /// Whether a client is who it says, as this shard has asked.
     Verdict {
@@ -56,6 +54,8 @@ pub(crate) struct ExecutorConfig {
     pub(crate) id: ShardId,
     pub(crate) write_timeout: Duration,
     pub(crate) shutdown_timeout: Duration,
+    /// How long turns go on without work before the thread sleeps.
+    pub(crate) spin: Duration,
     pub(crate) sys_interval: Option<Duration>,
     pub(crate) clock: Clock,
     /// Open connections of the whole broker.
@@ -73,13 +73,11 @@ pub(crate) struct Executor {
     shard: Shard,
     port: Port<PeerBatch, Control>,
     sockets: Sockets,
-    reaper: Reaper,
+    acceptor: Acceptor,
     /// Empty between turns; kept for its memory.
     dirty: Vec<ConnId>,
-    /// Rings when time has come, and for which instant. Never later than the next deadline while the task waits.
-    timer: Option<(Instant, Timer)>,
-    /// When the executor was last entered.
-    reaped_at: Duration,
+    /// When turns began to find nothing.
+    idle_since: Option<Duration>,
     /// When the next report is due.
     report_at: Option<Instant>,
     /// On shard 0 only.
@@ -91,23 +89,26 @@ pub(crate) struct Executor {
 }
 
 impl Executor {
-    /// On the thread whose executor it will run on.
+    /// On the thread that it will run on.
+    ///
+    /// # Errors
+    /// There is no ring.
     pub(crate) fn new(
         config: ExecutorConfig,
         shard: Shard,
         port: Port<PeerBatch, Control>,
-    ) -> std::io::Result<Executor> {
-        let ready = ReadyList::new(Arc::clone(port.bell()));
-        let sockets = Sockets::new(ready, config.write_timeout, Arc::clone(&config.open));
+        acceptor: Acceptor,
+    ) -> io::Result<Executor> {
+        let ring = Ring::new(Arc::clone(port.bell()))?;
+        let sockets = Sockets::new(ring, config.write_timeout, Arc::clone(&config.open));
         let sys = (config.id == ShardId(0)).then(|| SysTopics::new(port.mesh().shards()));
         Ok(Executor {
             shard,
             port,
             sockets,
-            reaper: Reaper::new()?,
+            acceptor,
             dirty: Vec::new(),
-            timer: None,
-            reaped_at: Duration::ZERO,
+            idle_since: None,
             report_at: config.sys_interval.map(|_| Instant::default()),
             sys,
             stopping: None,
@@ -117,41 +118,44 @@ impl Executor {
         })
     }
 
-    /// Runs turns until there is nothing to do, or the ring is due, or the shard has ended.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.port.bell().awake();
+    /// Runs turns until the shard has ended.
+    ///
+    /// # Errors
+    /// The kernel refuses the ring for good.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        self.acceptor.watch(self.sockets.ring());
         loop {
             let now = self.config.clock.now();
             let worked = self.turn(now.instant());
             if self.has_ended(now.instant()) {
-                return Poll::Ready(());
+                return Ok(());
             }
             if worked {
-                let after = self.config.clock.now();
-                self.sockets.fit_reads(after.elapsed() - now.elapsed());
-                if !self.reap_is_due(after) {
-                    continue;
-                }
-            } else if self.port.may_read() {
-                self.sockets.arm_hot();
+                self.sockets
+                    .fit_reads(self.config.clock.now().elapsed() - now.elapsed());
+                self.idle_since = None;
+                self.sockets.look()?;
+            } else {
+                self.rest(now)?;
             }
-            if !self.port.may_sleep(cx.waker()) {
-                continue;
-            }
-            if self.sockets.has_fired() {
-                self.port.bell().awake();
-                continue;
-            }
-            if worked {
-                self.reaper.arm(cx);
-            } else if self.wait_until(self.next_deadline(), now, cx).is_ready() {
-                self.port.bell().awake();
-                continue;
-            }
-            self.sleeps += 1;
-            self.reaped_at = now.elapsed();
-            return Poll::Pending;
         }
+    }
+
+    /// There was nothing to do: spins for the time that the operator gave, and sleeps after it.
+    fn rest(&mut self, now: Now) -> io::Result<()> {
+        let idle_since = *self.idle_since.get_or_insert(now.elapsed());
+        if now.elapsed() - idle_since < self.config.spin {
+            std::hint::spin_loop();
+            return self.sockets.look();
+        }
+        let timeout = self.next_deadline().map(|at| at.since(now.instant()));
+        if timeout == Some(Duration::ZERO) || !self.port.may_sleep() {
+            return self.sockets.look();
+        }
+        self.sleeps += 1;
+        self.sockets.wait(timeout)?;
+        self.port.bell().awake();
+        Ok(())
     }
 
     /// One turn. True if it found something to do, so that the next may as well.
@@ -159,7 +163,8 @@ impl Executor {
         self.turns += 1;
         let mut worked = self.take_control(now);
         worked |= self.take_inbox(now);
-        worked |= self.sockets.take_fired(&mut self.shard, now);
+        worked |= self.sockets.take_fired(&mut self.shard, now, &mut self.acceptor);
+        worked |= self.accept(now);
         if self.port.may_read() {
             worked |= self.sockets.read(&mut self.shard, &self.port, self.config.clock, now);
         }
@@ -180,9 +185,32 @@ impl Executor {
                 }
                 Control::Shutdown => {
                     self.stopping = Some(now + self.config.shutdown_timeout);
+                    self.acceptor.close(self.sockets.ring());
                     self.shard.handle(now, Event::Shutdown);
                 }
             }
+        }
+        any
+    }
+
+    fn accept(&mut self, now: Instant) -> bool {
+        let Executor {
+            acceptor,
+            sockets,
+            shard,
+            port,
+            config,
+            ..
+        } = self;
+        let any = acceptor.accept(now, |to, arrival| {
+            if to == config.id {
+                sockets.open(shard, now, arrival);
+            } else {
+                port.mesh().control(to, Control::Open(Box::new(arrival)));
+            }
+        });
+        if any {
+            acceptor.watch(sockets.ring());
         }
         any
     }
@@ -251,7 +279,8 @@ impl Executor {
             Effect::Close { conn, client, reason } => {
                 self.log_close(conn, client.as_ref(), reason, now);
                 let at = self.stopping.unwrap_or(now + FLUSH_TIMEOUT);
-                self.sockets.close(&mut self.shard, now, conn, at);
+                let in_order = reason == CloseReason::Disconnect;
+                self.sockets.close(&mut self.shard, now, conn, in_order, at);
             }
             Effect::Authenticate {
                 conn,
@@ -344,37 +373,10 @@ impl Executor {
         self.report_at = Some(Instant::from_millis(at));
     }
 
-    /// Registrations wait to be submitted or reaped, and that was not done for a while.
-    fn reap_is_due(&self, now: Now) -> bool {
-        now.elapsed() - self.reaped_at >= REAP_INTERVAL || glommio::executor().need_preempt()
-    }
-
     fn next_deadline(&self) -> Option<Instant> {
         let shard = earliest(self.shard.next_deadline(), self.sockets.next_deadline());
-        earliest(shard, earliest(self.report_at, self.stopping))
-    }
-
-    /// Makes sure that the task is woken at `at`. Ready: that is now.
-    ///
-    /// A timer that would ring too early stays: it costs one idle turn, a new one a registration for each sleep.
-    fn wait_until(&mut self, at: Option<Instant>, now: Now, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(at) = at else {
-            return Poll::Pending;
-        };
-        if at <= now.instant() {
-            return Poll::Ready(());
-        }
-        if self
-            .timer
-            .as_ref()
-            .is_some_and(|(rings_at, _)| *rings_at <= at && *rings_at > now.instant())
-        {
-            return Poll::Pending;
-        }
-        let mut timer = Timer::new(at.since(now.instant()));
-        let poll = Pin::new(&mut timer).poll(cx).map(drop);
-        self.timer = Some((at, timer));
-        poll
+        let process = earliest(self.report_at, self.acceptor.next_deadline());
+        earliest(shard, earliest(process, self.stopping))
     }
 
     fn has_ended(&self, now: Instant) -> bool {
@@ -383,9 +385,6 @@ impl Executor {
     }
 }
 
-/// Between two passes through the executor while turns find work: long against what a pass costs (some
-/// microseconds), short against what a client notices.
-const REAP_INTERVAL: Duration = Duration::from_micros(100);
 /// Batches taken from the inbox in one turn, so that sockets have their share.
 const INBOX_BATCHES_MAX: usize = 256;
 /// How often one turn writes what its own writes made.

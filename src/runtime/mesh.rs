@@ -4,9 +4,9 @@
 //! without bound is bounded where it comes from: a shard that put an inbox over its mark reads no socket until that
 //! inbox is under its low mark. It goes on emptying its own inbox meanwhile, so no circle of full inboxes can form.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
-use std::task::Waker;
 
 use crossbeam_queue::SegQueue;
 use ringmq_shard::shard::ShardId;
@@ -38,23 +38,25 @@ struct Mailbox<T, C> {
 }
 
 impl<T, C> Mesh<T, C> {
-    pub(crate) fn new(shards: usize) -> Arc<Mesh<T, C>> {
+    /// # Errors
+    /// There is no descriptor left for a shard's bell.
+    pub(crate) fn new(shards: usize) -> io::Result<Arc<Mesh<T, C>>> {
         let mailbox = |_| {
             let (control, control_receiver) = flume::unbounded();
-            Mailbox {
+            Ok(Mailbox {
                 inbox: SegQueue::new(),
                 depth: AtomicUsize::new(0),
                 control,
                 control_receiver,
                 control_waits: AtomicBool::new(false),
-                bell: Arc::default(),
+                bell: Arc::new(Doorbell::new()?),
                 blocked: (0..shards).map(|_| AtomicBool::new(false)).collect(),
                 any_blocked: AtomicBool::new(false),
-            }
+            })
         };
-        Arc::new(Mesh {
-            mailboxes: (0..shards).map(mailbox).collect(),
-        })
+        Ok(Arc::new(Mesh {
+            mailboxes: (0..shards).map(mailbox).collect::<io::Result<_>>()?,
+        }))
     }
 
     /// The place of shard `id` in the mesh. Each shard takes its own, once.
@@ -182,14 +184,14 @@ impl<T, C> Port<T, C> {
         self.over_mark.is_empty()
     }
 
-    /// Announces that the shard sleeps, with the waker of its task. False: there is work, do not sleep.
-    pub(crate) fn may_sleep(&mut self, waker: &Waker) -> bool {
+    /// Announces that the shard sleeps. False: there is work, do not sleep.
+    pub(crate) fn may_sleep(&mut self) -> bool {
         for shard in &self.over_mark {
             let mailbox = &self.mesh.mailboxes[shard.index()];
             mailbox.blocked[self.id.index()].store(true, Ordering::SeqCst);
             mailbox.any_blocked.store(true, Ordering::SeqCst);
         }
-        self.bell().about_to_sleep(waker);
+        self.bell().about_to_sleep();
         let was_blocked = !self.over_mark.is_empty();
         let own = self.own();
         let work = !own.inbox.is_empty() || own.control_waits.load(Ordering::Acquire);

@@ -5,27 +5,16 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// An open byte stream to a client.
 #[derive(Debug)]
 pub(crate) enum Transport {
-    /// Plain TCP, in non-blocking mode.
+    /// Plain TCP, in non-blocking mode and without delay: the broker gathers itself what belongs together.
     Tcp(TcpStream),
 }
 
 impl Transport {
-    /// Takes over an accepted socket.
-    ///
-    /// # Errors
-    /// The socket ended before it could be set up; it is dropped.
-    pub(crate) fn tcp(socket: TcpStream) -> io::Result<Transport> {
-        socket.set_nonblocking(true)?;
-        // Small packets leave at once: the broker gathers what belongs together itself.
-        socket.set_nodelay(true)?;
-        Ok(Transport::Tcp(socket))
-    }
-
     /// Reads what is there; 0 is the end of the stream.
     #[inline]
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -56,20 +45,12 @@ impl Transport {
             Transport::Tcp(socket) => socket.shutdown(Shutdown::Write),
         }
     }
-
-    /// Ends both directions. The descriptor alone may not do it: a registration in the ring can outlive it for a moment.
-    pub(crate) fn shut_down(&self) {
-        match self {
-            // Already ended by the peer: nothing is left to end.
-            Transport::Tcp(socket) => drop(socket.shutdown(Shutdown::Both)),
-        }
-    }
 }
 
-impl AsRawFd for Transport {
-    fn as_raw_fd(&self) -> RawFd {
+impl AsFd for Transport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Transport::Tcp(socket) => socket.as_raw_fd(),
+            Transport::Tcp(socket) => socket.as_fd(),
         }
     }
 }

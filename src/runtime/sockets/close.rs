@@ -9,23 +9,24 @@ use tracing::{debug, info};
 
 use super::super::connection::{Phase, Reading};
 use super::super::deadlines::DeadlineKind;
-use super::super::ready::Direction;
 use super::Sockets;
 use crate::error::MqttError;
 
 impl Sockets {
-    /// The shard closed the connection: what waits is written, until `at`; then the client's side is drained.
-    pub(crate) fn close(&mut self, shard: &mut Shard, now: Instant, conn: ConnId, at: Instant) {
+    /// The shard closed the connection: what waits is written, until `at`; then the client's side is drained, unless
+    /// the client closed in order and is told nothing more.
+    pub(crate) fn close(&mut self, shard: &mut Shard, now: Instant, conn: ConnId, in_order: bool, at: Instant) {
         let Some(connection) = self.get_mut(conn) else {
             return;
         };
         let generation = connection.generation;
         connection.phase = Phase::Flushing;
-        // An armed registration is taken back: it would fire for bytes that nobody wants.
-        connection.disarm(Direction::Read);
         connection.reading = Reading::Held;
-        self.deadlines.add(at, DeadlineKind::Close, conn, generation);
-        if shard.output(conn).is_empty() {
+        if !shard.output(conn).is_empty() {
+            self.deadlines.add(at, DeadlineKind::Close, conn, generation);
+        } else if in_order {
+            self.finish(shard, now, conn);
+        } else {
             self.drain(shard, now, conn);
         }
     }
@@ -34,11 +35,11 @@ impl Sockets {
         let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
             return;
         };
-        if connection.transport().finish_writing().is_err() {
+        if connection.socket.finish_writing().is_err() {
             return self.finish(shard, now, conn);
         }
         connection.phase = Phase::Draining;
-        connection.reading = Reading::Hot { quiet_turns: 0 };
+        connection.reading = Reading::Hot;
         let generation = connection.generation;
         self.deadlines
             .add(now + DRAIN_TIMEOUT, DeadlineKind::Close, conn, generation);
@@ -69,12 +70,9 @@ impl Sockets {
     }
 
     pub(super) fn finish(&mut self, shard: &mut Shard, now: Instant, conn: ConnId) {
-        let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::take) else {
+        if self.take(conn).is_none() {
             return;
-        };
-        connection.transport().shut_down();
-        drop(connection);
-        self.count -= 1;
+        }
         self.open.fetch_sub(1, Ordering::Relaxed);
         shard.handle(now, Event::Closed { conn });
     }

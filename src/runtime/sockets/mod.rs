@@ -1,10 +1,10 @@
 //! The sockets of one shard: read, written and closed on the shard's behalf.
 //!
-//! Reads go into one scratch buffer that all connections share. A connection that had data is *hot*: the next turns
-//! read it again without asking the ring first, because a registration costs more than a read that finds nothing.
-//! After [`HOT_TURNS_MAX`] turns without data, or when the shard has nothing else to do, the ring is asked to say
-//! when there is something. Here: the table and reading; [`hot`] is the order of reading, [`write`] and [`close`] have
-//! the rest.
+//! Reads go into one scratch buffer that all connections share. The ring reports each arrival: then the connection is
+//! *hot*, and one of the next turns reads it. A read that comes back short has taken all there was, and whatever arrives
+//! after it is reported anew; after a full one, or when the other side has ended, the connection stays hot. So a message
+//! that arrives alone costs one report and one read. Here: the table and reading; [`hot`] is the order of reading,
+//! [`write`] and [`close`] have the rest.
 //!
 //! A turn reads for a bounded time, so that what was read is answered soon however many connections are hot. Where
 //! one read makes work for much longer (a message for thousands of subscribers), reads become smaller.
@@ -15,20 +15,21 @@ mod write;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use ringmq_shard::shard::{Admission, ConnId, Event, PeerBatch, Shard};
 use ringmq_shard::time::Instant;
-use tracing::debug;
 
 use super::clock::Clock;
 use super::connection::{Connection, Phase, Reading};
 use super::deadlines::Deadlines;
 use super::mesh::Port;
-use super::ready::{Direction, Fired, ReadyList};
+use super::ring::{Fired, GENERATION_MAX, Ring, Watch};
 use crate::error::MqttError;
+use crate::listener::Acceptor;
 use crate::logging::LogLimiter;
 use crate::transport::Transport;
 use hot::{Entry, HotList, Lane};
@@ -41,8 +42,8 @@ pub(crate) struct Sockets {
     /// Entries in `table`.
     count: usize,
     hot: HotList,
-    ready: Arc<ReadyList>,
-    /// Empty between turns; kept for its memory.
+    ring: Ring,
+    /// What the ring reported and no turn has looked at.
     fired: Vec<Fired>,
     scratch: Box<[u8]>,
     /// Bytes of `scratch` that one read may fill: `READ_BYTES_MIN..=SCRATCH_BYTES`.
@@ -61,21 +62,21 @@ pub(crate) struct Sockets {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SocketCounters {
     pub(crate) reads: u64,
-    /// Reads that found nothing: the price of not asking the ring first.
+    /// Reads that found nothing: what was reported had been taken by an earlier read.
     pub(crate) reads_empty: u64,
     pub(crate) writes: u64,
-    /// Registrations with the ring, for reading and writing.
+    /// Reports of the ring: something to read, or room to write.
     pub(crate) polls: u64,
     pub(crate) write_timeouts: u64,
 }
 
 impl Sockets {
-    pub(crate) fn new(ready: Arc<ReadyList>, write_timeout: Duration, open: Arc<AtomicUsize>) -> Sockets {
+    pub(crate) fn new(ring: Ring, write_timeout: Duration, open: Arc<AtomicUsize>) -> Sockets {
         Sockets {
             table: Vec::new(),
             count: 0,
             hot: HotList::default(),
-            ready,
+            ring,
             fired: Vec::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             read_bytes: SCRATCH_BYTES,
@@ -92,8 +93,24 @@ impl Sockets {
         self.count == 0
     }
 
-    pub(crate) fn has_fired(&self) -> bool {
-        !self.ready.is_empty()
+    /// Submits what the turn made, and sees what the ring has to report.
+    ///
+    /// # Errors
+    /// The kernel refuses the ring for good.
+    pub(crate) fn look(&mut self) -> io::Result<()> {
+        self.ring.look(&mut self.fired)
+    }
+
+    /// Sleeps until the ring reports something or the bell rings, for at most `timeout`.
+    ///
+    /// # Errors
+    /// The kernel refuses the ring for good.
+    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.ring.wait(timeout, &mut self.fired)
+    }
+
+    pub(crate) fn ring(&mut self) -> &mut Ring {
+        &mut self.ring
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
@@ -102,14 +119,8 @@ impl Sockets {
 
     /// Opens a connection: fresh, or one that moved here with what it had `received`.
     pub(crate) fn open(&mut self, shard: &mut Shard, now: Instant, from: Arrival) {
-        self.generation = self.generation.wrapping_add(1);
-        let connection = match Connection::new(from.socket, from.peer, self.generation) {
-            Ok(connection) => connection,
-            Err(error) => {
-                self.open.fetch_sub(1, Ordering::Relaxed);
-                return debug!(peer = %from.peer, %error, "socket refused by the ring");
-            }
-        };
+        self.generation = (self.generation + 1) & GENERATION_MAX;
+        let connection = Connection::new(from.socket, from.peer, self.generation);
         let conn = shard.open_as(now, from.admission);
         if self.table.len() <= conn.index() {
             self.table.resize_with(conn.index() + 1, || None);
@@ -119,9 +130,9 @@ impl Sockets {
             slot.is_none(),
             "the shard gives a number away once until it is told that the connection closed"
         );
-        // What a client sends first is often there already.
-        self.hot.push(conn, slot.insert(connection));
+        *slot = Some(connection);
         self.count += 1;
+        self.watch(conn);
         if !from.received.is_empty() {
             shard.handle(
                 now,
@@ -133,12 +144,18 @@ impl Sockets {
         }
     }
 
-    /// Gives a connection up, for another shard.
+    /// Gives a connection up: for another shard, or to close it by dropping it.
     pub(crate) fn take(&mut self, conn: ConnId) -> Option<(Transport, SocketAddr)> {
         let connection = self.table.get_mut(conn.index())?.take()?;
         self.count -= 1;
-        let peer = connection.peer;
-        Some((connection.into_socket(), peer))
+        // Until then, the kernel keeps the socket open.
+        if connection.watched {
+            self.ring.forget(connection.readable(conn));
+        }
+        if connection.write_blocked {
+            self.ring.forget(connection.writable(conn));
+        }
+        Some((connection.socket, connection.peer))
     }
 
     pub(crate) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Connection> {
@@ -151,40 +168,48 @@ impl Sockets {
             && connection.phase == Phase::Open
             && connection.reading == Reading::Held
         {
-            connection.reading = Reading::Hot { quiet_turns: 0 };
+            connection.reading = Reading::Hot;
             self.hot.push(conn, connection);
         }
     }
 
-    /// Looks at what fired: readable sockets become hot, writable ones are written. True if there was any.
-    pub(crate) fn take_fired(&mut self, shard: &mut Shard, now: Instant) -> bool {
+    /// Looks at what was reported: readable sockets become hot, writable ones are written; listeners are for the
+    /// `acceptor`. True if there was any.
+    pub(crate) fn take_fired(&mut self, shard: &mut Shard, now: Instant, acceptor: &mut Acceptor) -> bool {
         let mut fired = std::mem::take(&mut self.fired);
-        self.ready.take(&mut fired);
         let any = !fired.is_empty();
-        for Fired {
-            conn,
-            generation,
-            direction,
-        } in fired.drain(..)
-        {
-            let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
-                continue;
-            };
-            if connection.generation != generation {
-                continue;
-            }
-            connection.disarm(direction);
-            match direction {
-                Direction::Read if connection.reading == Reading::Armed => {
-                    connection.reading = Reading::Hot { quiet_turns: 0 };
-                    self.hot.push(conn, connection);
+        self.counters.polls += fired.len() as u64;
+        for Fired { watch, hung_up, last } in fired.drain(..) {
+            match watch {
+                Watch::Listener(number) => acceptor.on_waiting(number, last),
+                Watch::Readable { conn, generation } => {
+                    let Some(connection) = self.of_generation(conn, generation) else {
+                        continue;
+                    };
+                    connection.watched &= !last;
+                    connection.hung_up |= hung_up;
+                    if connection.reading == Reading::Idle {
+                        connection.reading = Reading::Hot;
+                        let connection = self.table[conn.index()].as_mut().expect("it was found above");
+                        self.hot.push(conn, connection);
+                    }
                 }
-                Direction::Read => {}
-                Direction::Write => self.write(shard, now, conn),
+                Watch::Writable { conn, generation } => {
+                    let Some(connection) = self.of_generation(conn, generation) else {
+                        continue;
+                    };
+                    connection.write_blocked = false;
+                    self.write(shard, now, conn);
+                }
             }
         }
         self.fired = fired;
         any
+    }
+
+    fn of_generation(&mut self, conn: ConnId, generation: u32) -> Option<&mut Connection> {
+        self.get_mut(conn)
+            .filter(|connection| connection.generation == generation)
     }
 
     /// Reads hot connections, each once at most: all in front, the others for a bounded time. True if any had something
@@ -224,25 +249,25 @@ impl Sockets {
         let Some(connection) = self.get_mut(conn).filter(|connection| connection.ticket == ticket) else {
             return false;
         };
-        let Reading::Hot { quiet_turns } = connection.reading else {
+        if connection.reading != Reading::Hot {
             return false;
-        };
+        }
         if connection.phase == Phase::Open && !shard.may_read(conn) {
             connection.reading = Reading::Held;
             return false;
         }
-        let read = connection.transport().read(scratch);
+        let read = connection.socket.read(scratch);
         self.counters.reads += 1;
         match read {
             Ok(0) => self.end(shard, now, conn, None),
             Ok(bytes) => {
                 // Whoever sent this may have been told of something that is in the inbox by now: that comes first.
                 port.catch_up(|batch| shard.handle(now, Event::Peer(batch)));
-                self.received(shard, now, conn, &scratch[..bytes]);
+                self.received(shard, now, conn, scratch, bytes);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.counters.reads_empty += 1;
-                self.cool(conn, quiet_turns + 1);
+                self.cool(conn);
                 return false;
             }
             Err(source) => self.end(
@@ -258,7 +283,9 @@ impl Sockets {
         true
     }
 
-    fn received(&mut self, shard: &mut Shard, now: Instant, conn: ConnId, bytes: &[u8]) {
+    /// A read took `count` bytes into `scratch`.
+    fn received(&mut self, shard: &mut Shard, now: Instant, conn: ConnId, scratch: &[u8], count: usize) {
+        let bytes = &scratch[..count];
         let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
             return;
         };
@@ -269,39 +296,36 @@ impl Sockets {
                 return self.finish(shard, now, conn);
             }
         }
-        connection.reading = Reading::Hot { quiet_turns: 0 };
+        let open = connection.phase == Phase::Open;
         connection.unanswered_bytes = 0;
-        self.hot.push(conn, connection);
-        if connection.phase == Phase::Open {
+        if count == scratch.len() || connection.hung_up {
+            self.hot.push(conn, connection);
+        } else {
+            self.cool(conn);
+        }
+        if open {
             shard.handle(now, Event::Bytes { conn, bytes });
         }
     }
 
-    /// Nothing to read: again in the next turn, or when the ring says so.
-    fn cool(&mut self, conn: ConnId, quiet_turns: u8) {
-        let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
-            return;
-        };
-        if quiet_turns < HOT_TURNS_MAX {
-            connection.reading = Reading::Hot { quiet_turns };
-            self.hot.push(conn, connection);
-        } else {
-            self.arm_read(conn);
+    /// Nothing more to read for now: the ring will say when there is.
+    fn cool(&mut self, conn: ConnId) {
+        let Some(connection) = self.get_mut(conn) else { return };
+        connection.reading = Reading::Idle;
+        // A read found nothing after all: what was reported was the failure of a registration.
+        connection.hung_up = false;
+        if !connection.watched {
+            self.watch(conn);
         }
     }
 
-    /// The shard has nothing else to do: all hot connections wait for the ring.
-    pub(crate) fn arm_hot(&mut self) {
-        for lane in [Lane::Front, Lane::Back] {
-            while let Some(Entry { conn, ticket }) = self.hot.pop(lane) {
-                let is_hot = |connection: &&mut Connection| {
-                    connection.ticket == ticket && matches!(connection.reading, Reading::Hot { .. })
-                };
-                if self.get_mut(conn).filter(is_hot).is_some() {
-                    self.arm_read(conn);
-                }
-            }
-        }
+    fn watch(&mut self, conn: ConnId) {
+        let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
+            return;
+        };
+        connection.watched = true;
+        let watch = connection.readable(conn);
+        self.ring.watch_readable(connection.socket.as_fd(), watch);
     }
 
     /// Fits the size of reads to how long the turn took that began with the last ones.
@@ -311,14 +335,6 @@ impl Sockets {
         } else if turn < TURN_SHORT {
             self.read_bytes = (self.read_bytes * 2).min(SCRATCH_BYTES);
         }
-    }
-
-    fn arm_read(&mut self, conn: ConnId) {
-        let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
-            return;
-        };
-        self.counters.polls += 1;
-        connection.arm_read(conn, &self.ready);
     }
 }
 
@@ -351,7 +367,5 @@ const TURN_LONG: Duration = Duration::from_millis(4);
 const TURN_SHORT: Duration = Duration::from_millis(1);
 /// How long a turn reads hot connections that are not in front.
 const READ_TIME: Duration = Duration::from_micros(500);
-/// Turns without data after which a connection waits for the ring.
-const HOT_TURNS_MAX: u8 = 3;
 /// Bytes that a closing connection may still send before it is cut off.
 const DRAIN_BYTES_MAX: u32 = 1024 * 1024;

@@ -1,6 +1,7 @@
 //! Output to sockets: one write per connection and turn while there is room, and the ring's word when there is again.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 
 use ringmq_shard::shard::{ConnId, Shard};
 use ringmq_shard::time::Instant;
@@ -26,12 +27,12 @@ impl Sockets {
             }
             let waiting = output.len();
             let (offered, written) = match output.segment_count() {
-                1 => (waiting, connection.transport().write(output.first_chunk())),
+                1 => (waiting, connection.socket.write(output.first_chunk())),
                 _ => {
                     let mut chunks = [IoSlice::new(&[]); CHUNKS_MAX];
                     let filled = output.chunks(&mut chunks);
                     let offered = chunks[..filled].iter().map(|chunk| chunk.len()).sum();
-                    (offered, connection.transport().write_vectored(&chunks[..filled]))
+                    (offered, connection.socket.write_vectored(&chunks[..filled]))
                 }
             };
             let (blocked, moved) = match written {
@@ -80,7 +81,7 @@ impl Sockets {
         let owed_before = connection.owes_an_answer();
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         connection.unanswered_bytes = connection.unanswered_bytes.saturating_add(bytes);
-        if !owed_before && connection.owes_an_answer() && matches!(connection.reading, Reading::Hot { .. }) {
+        if !owed_before && connection.owes_an_answer() && connection.reading == Reading::Hot {
             self.hot.push(conn, connection);
         }
     }
@@ -100,7 +101,9 @@ impl Sockets {
                 connection.generation,
             );
         }
-        connection.arm_write(conn, &self.ready);
+        connection.write_blocked = true;
+        let watch = connection.writable(conn);
+        self.ring.watch_writable(connection.socket.as_fd(), watch);
     }
 }
 
