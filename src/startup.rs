@@ -133,13 +133,12 @@ fn descriptors(config: &Config, host: &Host) -> String {
     }
 }
 
+/// In the largest unit that fits: whole, or to a tenth.
 fn bytes(count: usize) -> String {
     const UNITS: [(usize, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    match UNITS
-        .iter()
-        .find(|(unit, _)| count >= *unit && count.is_multiple_of(*unit))
-    {
-        Some((unit, name)) => format!("{} {name}", count / unit),
+    match UNITS.iter().find(|(unit, _)| count >= *unit) {
+        Some((unit, name)) if count.is_multiple_of(*unit) => format!("{} {name}", count / unit),
+        Some((unit, name)) => format!("{:.1} {name}", count as f64 / *unit as f64),
         None => format!("{count} bytes"),
     }
 }

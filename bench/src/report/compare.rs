@@ -156,7 +156,7 @@ pub(crate) const HEADS: [&str; 10] = [
     "× baseline",
     "in/s",
     "out/s",
-    "p50 / p99",
+    "p50 / p99 / p99.9",
     "memory",
     "own CPU µs",
     "verdict",
@@ -173,9 +173,11 @@ pub(crate) fn row(case: &Case, entry: &Entry) -> [String; 10] {
             }
             _ => significant(us),
         });
-    let times = entry.p50_us.zip(entry.p99_us).map_or_else(dash, |(p50, p99)| {
-        format!("{} / {}", duration_us(p50), duration_us(p99))
-    });
+    let times = [entry.p50_us, entry.p99_us, entry.p99_9_us].map(|time| time.map(duration_us));
+    let times = times
+        .into_iter()
+        .collect::<Option<Vec<String>>>()
+        .map_or_else(dash, |times| times.join(" / "));
     let memory = match (entry.bytes_per_item, &entry.item, entry.peak_bytes) {
         (Some(each), Some(item), _) => format!("{} per {item}", bytes(each)),
         (_, _, Some(peak)) => format!("peak {}", bytes(peak)),
@@ -217,7 +219,7 @@ pub(crate) fn row(case: &Case, entry: &Entry) -> [String; 10] {
 /// What `(!)` and the columns mean; stands under every table.
 pub(crate) const NOTES: [&str; 3] = [
     "CPU µs is the broker's user and system time over the measured interval, all threads, divided by messages; medians over rounds, lowest and highest in brackets.",
-    "p50 / p99 in closed loops include queueing at saturation; compare latency in the latency scenario, which keeps a rate that all carry.",
+    "p50, p99 and p99.9 in closed loops include queueing at saturation; compare latency in the latency scenario, which keeps a rate that all carry.",
     "(!) this tool's own cost was above a third of the broker's, or its thread was busy: read throughput, not CPU, with that in mind.",
 ];
 
