@@ -17,6 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
+use crate::admin::Admin;
 use crate::auth::{Authenticator, Secrets};
 use crate::config::{Config, ListenerConfig};
 use crate::listener::{Acceptor, AcceptorConfig};
@@ -35,6 +36,8 @@ pub struct Broker {
     events: flume::Receiver<ProcessEvent>,
     shards: Vec<JoinHandle<()>>,
     authenticator: Option<Arc<Authenticator>>,
+    /// `None`: no operator asks.
+    admin: Option<Arc<Admin>>,
 }
 
 /// The listening sockets of one shard, and whom they let in.
@@ -88,11 +91,15 @@ impl Broker {
             shards: config.shards.len(),
             open,
             connections_max: config.connections_max,
-            reports,
+            reports: Arc::clone(&reports),
         };
         let listeners = deal_out(host.listeners, &config);
         let shards = start_shards(&config, &executor, &acceptor, listeners, &mesh, &sender)?;
         wait_until_all_run(&events, shards.len())?;
+        let admin = match host.admin {
+            Some(listener) => Some(Admin::start(&config, secrets, listener, &mesh, &reports)?),
+            None => None,
+        };
 
         startup::say(&announcement);
         if !config.is_pinned() && config.shards.len() > 1 {
@@ -109,6 +116,7 @@ impl Broker {
             events,
             shards,
             authenticator,
+            admin,
         })
     }
 
@@ -127,6 +135,9 @@ impl Broker {
                     return ExitCode::FAILURE;
                 }
             }
+        }
+        if let Some(admin) = &self.admin {
+            admin.stop();
         }
         for shard in 0..self.mesh.shards() {
             self.mesh.control(shard_id(shard), Control::Shutdown);
@@ -162,6 +173,9 @@ impl Broker {
         };
         if let Some(authenticator) = &self.authenticator {
             authenticator.replace(&secrets);
+        }
+        if let Some(admin) = &self.admin {
+            admin.replace(&secrets);
         }
         let users = secrets.passwords.as_ref().map(|passwords| passwords.len());
         info!(users, "reloaded");

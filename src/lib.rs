@@ -2,9 +2,10 @@
 //!
 //! [`config`] says what the operator wants, [`auth`] who clients are, [`preflight`] what the host grants, [`broker`] starts and ends the rest:
 //! `listener` accepts sockets, `runtime` has one pinned thread per shard, `transport` moves bytes, `sys`
-//! publishes what the broker knows about itself. No MQTT is decided here; imports point inward, to `ringmq_shard`.
+//! publishes what the broker knows about itself, and `admin` answers operators over HTTP. No MQTT is decided here; imports point inward, to `ringmq_shard`.
 #![deny(unsafe_code)]
 
+mod admin;
 pub mod auth;
 pub mod broker;
 pub mod config;

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 
+use crate::admin;
 use crate::config::Config;
 use crate::listener::bind_to;
 use crate::runtime::ring;
@@ -21,6 +22,8 @@ pub const EXIT_CONFIG: u8 = 78;
 #[derive(Debug)]
 pub struct Host {
     pub(crate) listeners: Vec<TcpListener>,
+    /// Where operators ask.
+    pub(crate) admin: Option<TcpListener>,
     /// Release of the kernel.
     pub(crate) kernel: String,
     /// Locked memory that the process may have, in bytes; `None`: no limit.
@@ -128,7 +131,7 @@ pub fn check(config: &Config) -> Result<Host, PreflightError> {
             needed: MEMLOCK_MIN / 1024,
         });
     }
-    let needed = descriptors_needed(shards, config.listeners.len() as u64);
+    let needed = descriptors_needed(config);
     if let Some(got) = descriptors.filter(|&limit| limit < needed) {
         return Err(PreflightError::Descriptors { got, needed });
     }
@@ -139,15 +142,18 @@ pub fn check(config: &Config) -> Result<Host, PreflightError> {
             .iter()
             .map(|listener| bind_listener(listener.address))
             .collect::<Result<_, _>>()?,
+        admin: config.admin_listen.map(bind_listener).transpose()?,
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         memlock,
         descriptors,
     })
 }
 
-/// Descriptors that are open before the first client comes.
-pub(crate) fn descriptors_needed(shards: u64, listeners: u64) -> u64 {
-    DESCRIPTORS_BASE + DESCRIPTORS_PER_SHARD * shards + listeners
+/// Descriptors that are open before the first client comes, and those that operators may take.
+pub(crate) fn descriptors_needed(config: &Config) -> u64 {
+    let (shards, listeners) = (config.shards.len() as u64, config.listeners.len() as u64);
+    let admin = config.admin_listen.map_or(0, |_| admin::DESCRIPTORS);
+    DESCRIPTORS_BASE + DESCRIPTORS_PER_SHARD * shards + listeners + admin
 }
 
 /// Raises the soft limit to the hard one; returns what is in force. Not being allowed to is no error: what counts is

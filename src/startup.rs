@@ -98,6 +98,9 @@ pub(crate) fn announcement(config: &Config, host: &Host) -> String {
         }
         .expect("a String takes everything");
     }
+    if let Some(address) = host.admin.as_ref().and_then(|admin| admin.local_addr().ok()) {
+        writeln!(text, "admin on http://{address}").expect("a String takes everything");
+    }
     text
 }
 
@@ -119,7 +122,7 @@ fn memlock(config: &Config, host: &Host) -> String {
 }
 
 fn descriptors(config: &Config, host: &Host) -> String {
-    let own = descriptors_needed(config.shards.len() as u64, config.listeners.len() as u64);
+    let own = descriptors_needed(config);
     match host.descriptors {
         None => "no limit".into(),
         Some(limit) if limit < own + config.connections_max as u64 => {
@@ -157,6 +160,7 @@ mod tests {
         let port = listeners[0].local_addr().unwrap().port();
         let host = Host {
             listeners,
+            admin: None,
             kernel: "6.1.0".into(),
             memlock: Some(8 << 20),
             descriptors: Some(1_024),

@@ -1,13 +1,14 @@
 //! Who clients are: the files that say so, and the threads that find out.
 //!
 //! `password` is one hash: read, verified, made. `passwords` is the file of them, in Mosquitto's format. `authenticator` has the
-//! threads that verify, off the shards' own. `passwd` is the command that edits the file. What a client may *do* is the
+//! threads that verify, off the shards' own. `passwd` is the command that edits the file. `token` is who may ask the admin listener. What a client may *do* is the
 //! core's business once it is known who it is.
 
 mod authenticator;
 mod passwd;
 mod password;
 mod passwords;
+mod token;
 
 use std::io;
 use std::path::PathBuf;
@@ -21,12 +22,15 @@ pub(crate) use authenticator::{Authenticator, Job, Pool};
 pub use passwd::{PasswdArgs, PasswdError, passwd};
 pub use password::PasswordError;
 pub use passwords::Passwords;
+pub use token::Token;
 
 /// Everything that is read again on SIGHUP, read and checked as one.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets {
     /// `None`: names are not verified.
     pub passwords: Option<Arc<Passwords>>,
+    /// `None`: the admin listener asks for none.
+    pub admin_token: Option<Arc<Token>>,
 }
 
 impl Secrets {
@@ -36,8 +40,10 @@ impl Secrets {
     /// The first of them that cannot be used.
     pub fn load(config: &Config) -> Result<Secrets, SecretError> {
         let passwords = config.password_file.as_deref().map(Passwords::read).transpose()?;
+        let admin_token = config.admin_token_file.as_deref().map(Token::read).transpose()?;
         Ok(Secrets {
             passwords: passwords.map(Arc::new),
+            admin_token: admin_token.map(Arc::new),
         })
     }
 }
@@ -60,6 +66,13 @@ pub enum SecretError {
         path: PathBuf,
         /// 1-based.
         line: usize,
+    },
+    /// A token that is short, or has blanks or other letters than ASCII's.
+    #[error("{path}: the first line must be a token of {least} or more visible ASCII characters", path = path.display(),
+            least = token::TOKEN_BYTES_MIN)]
+    NotAToken {
+        /// Which file.
+        path: PathBuf,
     },
     /// One user twice.
     #[error("{path}:{line}: user {user} has an entry in line {first} already", path = path.display())]

@@ -43,6 +43,14 @@ pub struct Args {
     #[arg(long, env = "RINGMQ_MAX_AUTH_WAITING", value_name = "N", default_value_t = 1_000)]
     pub max_auth_waiting: usize,
 
+    /// Address and port for metrics, health, status page and API over HTTP [default: none]
+    #[arg(long, env = "RINGMQ_ADMIN_LISTEN", value_name = "ADDR:PORT")]
+    pub admin_listen: Option<SocketAddr>,
+
+    /// File with the token that metrics and API ask for [default: none]
+    #[arg(long, env = "RINGMQ_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+
     /// Shards, each with its own executor and thread [default: one per core that the process may use]
     #[arg(long, env = "RINGMQ_SHARDS", value_name = "N")]
     pub shards: Option<u16>,

@@ -45,6 +45,10 @@ pub struct Config {
     pub password_file: Option<PathBuf>,
     /// Who verifies them.
     pub auth_pool: Pool,
+    /// Where operators ask; `None`: nowhere.
+    pub admin_listen: Option<SocketAddr>,
+    /// The token that they need. Never `None` where other hosts reach the address.
+    pub admin_token_file: Option<PathBuf>,
     /// One entry per shard, in order of shards: the core it is pinned to, or `None` for all of them.
     pub shards: Vec<Option<usize>>,
     /// The cores that the shards run on, pinned or not; ascending.
@@ -85,6 +89,11 @@ pub enum ConfigError {
          --allow-anonymous to let every client in, or listen on 127.0.0.1 or [::1]"
     )]
     AnonymousNotAllowed(SocketAddr),
+    /// An admin listener that other hosts reach, and no token.
+    #[error(
+        "--admin-listen {0} is reachable from other hosts: add --admin-token-file, or listen on 127.0.0.1 or [::1]"
+    )]
+    AdminNotProtected(SocketAddr),
     /// One address twice.
     #[error("--listen {0} is given twice")]
     ListenTwice(SocketAddr),
@@ -211,6 +220,12 @@ impl Config {
 
     fn with_listeners(args: &Args, listeners: Vec<ListenerConfig>, available: &[usize]) -> Result<Config, ConfigError> {
         let cores = cores_for(args, available)?;
+        if let Some(address) = args.admin_listen
+            && !address.ip().to_canonical().is_loopback()
+            && args.admin_token_file.is_none()
+        {
+            return Err(ConfigError::AdminNotProtected(address));
+        }
         Ok(Config {
             listeners,
             password_file: args.password_file.clone(),
@@ -218,6 +233,8 @@ impl Config {
                 threads: in_range("--auth-threads", args.auth_threads, 1, AUTH_THREADS_MAX)?,
                 waiting_max: in_range("--max-auth-waiting", args.max_auth_waiting, 1, AUTH_WAITING_MAX)?,
             },
+            admin_listen: args.admin_listen,
+            admin_token_file: args.admin_token_file.clone(),
             shards: shards(args, &cores)?,
             cores,
             connections_max: in_range("--max-connections", args.max_connections, 1, u32::MAX as usize)?,
@@ -353,6 +370,7 @@ impl ConfigError {
     fn flags(&self) -> (&'static str, Option<&'static str>) {
         match self {
             ConfigError::AnonymousNotAllowed(_) | ConfigError::ListenTwice(_) => ("--listen", None),
+            ConfigError::AdminNotProtected(_) => ("--admin-listen", Some("--admin-token-file")),
             ConfigError::OutOfRange { flag, .. } => (flag, None),
             ConfigError::CoreNotAvailable { .. } => ("--cores", None),
             ConfigError::ConnectLargerThanPacket { .. } => ("--max-connect-size", Some("--max-packet-size")),

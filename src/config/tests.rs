@@ -46,6 +46,19 @@ fn another_host_gets_in_only_when_that_is_said() {
 }
 
 #[test]
+fn another_host_asks_only_with_a_token() {
+    for address in ["0.0.0.0:9883", "192.0.2.1:9883", "[::]:9883"] {
+        let error = config(&format!("--admin-listen {address}")).unwrap_err();
+        assert!(error.to_string().contains("--admin-token-file"), "{error}");
+        assert!(config(&format!("--admin-listen {address} --admin-token-file token")).is_ok());
+    }
+    for address in ["127.0.0.2:9883", "[::1]:9883", "[::ffff:127.0.0.1]:0"] {
+        assert!(config(&format!("--admin-listen {address}")).is_ok());
+    }
+    assert_eq!(config("").unwrap().admin_listen, None);
+}
+
+#[test]
 fn an_address_is_listened_on_once() {
     let twice = config("--listen 127.0.0.1:1 --listen 127.0.0.1:1");
     assert_eq!(

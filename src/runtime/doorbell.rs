@@ -2,7 +2,9 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::task::Wake;
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -74,6 +76,13 @@ impl Doorbell {
             Ok(_) => u64::from_ne_bytes(count),
             Err(_) => 0,
         }
+    }
+}
+
+/// Wakes whoever polls futures and sleeps on the descriptor.
+impl Wake for Doorbell {
+    fn wake(self: Arc<Self>) {
+        self.ring();
     }
 }
 

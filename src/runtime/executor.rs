@@ -26,7 +26,8 @@ use tracing::{debug, info};
 
 use super::clock::{Clock, Now};
 use super::mesh::Port;
-use super::report::{Reports, ShardReport};
+use super::question::Question;
+use super::report::{Reports, ShardReport, TurnTimes};
 use super::ring::Ring;
 use super::sockets::{Arrival, Sockets, earliest};
 use crate::auth::{Authenticator, Job};
@@ -44,6 +45,8 @@ pub(crate) enum Control {
         ticket: u64,
         verdict: Result<UserName, AuthenticationError>,
     },
+    /// An operator wants to know, or to do, something.
+    Ask(Box<Question>),
     /// Close every connection, and end.
     Shutdown,
 }
@@ -86,6 +89,7 @@ pub(crate) struct Executor {
     stopping: Option<Instant>,
     turns: u64,
     sleeps: u64,
+    turn_times: TurnTimes,
 }
 
 impl Executor {
@@ -114,6 +118,7 @@ impl Executor {
             stopping: None,
             turns: 0,
             sleeps: 0,
+            turn_times: TurnTimes::default(),
             config,
         })
     }
@@ -131,8 +136,9 @@ impl Executor {
                 return Ok(());
             }
             if worked {
-                self.sockets
-                    .fit_reads(self.config.clock.now().elapsed() - now.elapsed());
+                let took = self.config.clock.now().elapsed() - now.elapsed();
+                self.sockets.fit_reads(took);
+                self.turn_times.add(took);
                 self.idle_since = None;
                 self.sockets.look()?;
             } else {
@@ -183,6 +189,7 @@ impl Executor {
                 Control::Verdict { conn, ticket, verdict } => {
                     self.shard.handle(now, Event::Authenticated { conn, ticket, verdict });
                 }
+                Control::Ask(question) => self.answer(*question),
                 Control::Shutdown => {
                     self.stopping = Some(now + self.config.shutdown_timeout);
                     self.acceptor.close(self.sockets.ring());
@@ -347,17 +354,7 @@ impl Executor {
             return;
         };
         let interval_ms = u64::try_from(interval.as_millis()).expect("the configuration allows a day at most");
-        let counters = self.sockets.counters;
-        self.config.reports.put(
-            self.config.id,
-            ShardReport {
-                stats: self.shard.stats(),
-                sockets: counters,
-                turns: self.turns,
-                sleeps: self.sleeps,
-                inbox: self.port.depth(),
-            },
-        );
+        self.config.reports.put(self.config.id, self.numbers());
         let sum_now = now.as_millis() % interval_ms >= REPORT_DELAY_MS;
         if let Some(sys) = &mut self.sys
             && sum_now
@@ -371,6 +368,24 @@ impl Executor {
             interval_start + interval_ms
         };
         self.report_at = Some(Instant::from_millis(at));
+    }
+
+    /// This shard's numbers, as of now.
+    fn numbers(&self) -> ShardReport {
+        ShardReport {
+            stats: self.shard.stats(),
+            sockets: self.sockets.counters,
+            turns: self.turns,
+            sleeps: self.sleeps,
+            inbox: self.port.depth(),
+            turn_times: self.turn_times,
+        }
+    }
+
+    fn answer(&mut self, question: Question) {
+        match question {
+            Question::Numbers(reply) => reply.send(self.numbers()),
+        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {

@@ -7,9 +7,10 @@
 pub(crate) mod clock;
 mod connection;
 mod deadlines;
-mod doorbell;
+pub(crate) mod doorbell;
 pub(crate) mod executor;
 pub(crate) mod mesh;
+pub(crate) mod question;
 pub(crate) mod report;
 pub(crate) mod ring;
 pub(crate) mod sockets;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use ringmq_shard::shard::ShardId;
 use ringmq_shard::stats::Stats;
@@ -18,7 +19,47 @@ pub(crate) struct ShardReport {
     pub(crate) sleeps: u64,
     /// What waits in the inbox: entries, and KiB of messages. Gauge.
     pub(crate) inbox: usize,
+    pub(crate) turn_times: TurnTimes,
 }
+
+/// How long those turns took that found something to do.
+///
+/// Counts by powers of two of a microsecond: entry `n` has the turns below 2^n µs and not below half of that, the last one
+/// all that were longer. A turn is timed for the size of its reads anyway; adding it here is a shift and two additions.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TurnTimes {
+    counts: [u64; TURN_TIMES],
+    nanos: u64,
+}
+
+impl TurnTimes {
+    pub(crate) fn add(&mut self, turn: Duration) {
+        let nanos = u64::try_from(turn.as_nanos()).unwrap_or(u64::MAX);
+        let micros = nanos / 1_000;
+        let entry = (u64::BITS - micros.leading_zeros()) as usize;
+        self.counts[entry.min(TURN_TIMES - 1)] += 1;
+        self.nanos = self.nanos.saturating_add(nanos);
+    }
+
+    /// Upper bounds in seconds, infinity last, and the turns of each entry.
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
+        self.counts.iter().enumerate().map(|(n, count)| {
+            let bound = if n == TURN_TIMES - 1 {
+                f64::INFINITY
+            } else {
+                (1_u64 << n) as f64 / 1e6
+            };
+            (bound, *count)
+        })
+    }
+
+    pub(crate) fn seconds(&self) -> f64 {
+        self.nanos as f64 / 1e9
+    }
+}
+
+/// From below 1 µs to below 2^20 µs, about a second, and beyond.
+const TURN_TIMES: usize = 22;
 
 /// The latest report of each shard, and what the listener counts.
 #[derive(Debug)]
@@ -51,5 +92,30 @@ impl Reports {
             .iter()
             .map(|shard| *shard.lock().unwrap_or_else(PoisonError::into_inner))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_counted_below_the_next_power_of_two() {
+        let mut times = TurnTimes::default();
+        for nanos in [0, 999, 1_000, 1_999, 2_000, 1_048_575_999, 1_048_576_000, u64::MAX] {
+            times.add(Duration::from_nanos(nanos));
+        }
+        let counted: Vec<_> = times.buckets().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(
+            counted,
+            [
+                (0.000_001, 2),
+                (0.000_002, 2),
+                (0.000_004, 1),
+                (1.048_576, 1),
+                (f64::INFINITY, 2)
+            ]
+        );
+        assert_eq!(times.buckets().count(), TURN_TIMES);
     }
 }

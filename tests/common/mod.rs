@@ -1,5 +1,5 @@
 //! What the tests of the whole broker share: the process ([`broker`]), a client that speaks bytes ([`client`], [`wire`]),
-//! one that somebody else wrote ([`rumq`]), files and programs around them ([`files`]), one that reads the broker's counters ([`sys`]), and a bystander of attacks
+//! one that somebody else wrote ([`rumq`]), files and programs around them ([`files`]), one that reads the broker's counters ([`sys`]), an operator's tools ([`http`]), a shard that stands still ([`stall`]), and a bystander of attacks
 //! ([`control`]).
 //!
 //! A test is a closure over a running broker; [`each_broker`] runs it with 1, 2 and 3 shards side by side.
@@ -14,7 +14,9 @@ pub mod broker;
 pub mod client;
 pub mod control;
 pub mod files;
+pub mod http;
 pub mod rumq;
+pub mod stall;
 pub mod sys;
 pub mod wire;
 
@@ -26,6 +28,7 @@ pub use broker::{Broker, Process, ringmq};
 pub use client::{Client, PATIENCE, QUIET};
 pub use control::{Control, attack};
 pub use files::{Folder, is_installed, program};
+pub use http::{Answer, Metrics, exchange};
 pub use sys::Sys;
 pub use wire::{Connect, DISCONNECT, PINGREQ, Packet, Publish, publish};
 

@@ -91,6 +91,7 @@ impl Shard {
         let silence_max = self.clients.silence_max(connect.keep_alive);
         let connection = &mut self.clients.connections[conn.index()];
         connection.phase = Phase::Connected { session: index };
+        self.clients.stats.connected += 1;
         connection.keep_alive = u16::try_from(silence_max.as_secs() * 2 / 3).unwrap_or(u16::MAX);
         connection.silence_max = silence_max;
         if !silence_max.is_zero() {

@@ -89,6 +89,7 @@ impl Shard {
     fn leave_session(&mut self, now: Instant, index: u32, reason: &CloseReason) -> ClientId {
         let expiry = self.clients.limits.session_expiry;
         let key = self.clients.key(index);
+        self.clients.stats.connected -= 1;
         let session = self.clients.session(index);
         session.conn = None;
         session.offline_since = now;

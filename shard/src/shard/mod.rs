@@ -243,17 +243,11 @@ impl Shard {
         self.run_deferred(now);
     }
 
-    /// Counters and gauges, as of now.
+    /// Counters and gauges, as of now. O(1).
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {
             connections: self.clients.connections.len() as u64,
-            connected: self
-                .clients
-                .connections
-                .iter()
-                .filter(|(_, c)| c.session().is_some())
-                .count() as u64,
             sessions: self.clients.sessions.len() as u64,
             retained: self.retained.len() as u64,
             retained_bytes: self.retained.bytes() as u64,
@@ -307,6 +301,9 @@ impl Shard {
             .filter(|(_, it)| authenticating(it))
             .count();
         assert_eq!(waiting, self.authenticating.len());
+        let served = |connection: &connection::Connection| connection.session().is_some();
+        let connected = self.clients.connections.iter().filter(|(_, it)| served(it)).count();
+        assert_eq!(connected as u64, self.clients.stats.connected);
         assert_eq!(self.clients.by_client.len(), self.clients.sessions.len());
         let queued: usize = self
             .clients
