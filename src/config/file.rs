@@ -66,7 +66,7 @@ pub enum FileError {
         path: PathBuf,
         /// 1-based.
         line: usize,
-        /// As written.
+        /// As written, control characters escaped.
         key: String,
         /// The setting that was most likely meant.
         nearest: Option<String>,
@@ -256,7 +256,7 @@ impl Reader<'_> {
         FileError::UnknownKey {
             path: self.path.to_owned(),
             line,
-            key: key.to_owned(),
+            key: printable(key),
             nearest: nearest(key, names).map(str::to_owned),
         }
     }
@@ -315,13 +315,26 @@ fn in_one_line(error: &clap::Error, flag: &str, key: &str) -> String {
     for line in text.lines().take_while(|line| !line.trim().is_empty()) {
         words.push(line.trim());
     }
-    let line = words.join(" ");
+    let line = printable(&words.join(" "));
     let line = line.strip_prefix("error: ").unwrap_or(&line);
     let Some((before, after)) = line.split_once(&format!("'--{flag}")) else {
         return line.to_owned();
     };
     let after = after.split_once('\'').map_or("", |(_, after)| after);
     format!("{before}{key}{after}")
+}
+
+/// Text of the file as it may stand in a log: no control character ends a line or moves a terminal's cursor.
+fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() {
+            printable.extend(letter.escape_default());
+        } else {
+            printable.push(letter);
+        }
+    }
+    printable
 }
 
 /// The tables of listeners.
@@ -406,10 +419,15 @@ mod tests {
                 "r.toml:1: listen and [[listener]] contradict",
             ),
             ("[limits]\nmax_inflight = 1", "r.toml:1: there is no setting limits"),
+            ("\"a\\tb\" = 1", r"r.toml:1: there is no setting a\tb"),
+            (
+                "max_inflight = \"1\\t\"",
+                r"r.toml:1: invalid value '1\t' for max_inflight",
+            ),
         ] {
             let refusal = refusal(text);
             assert!(refusal.contains(expected), "{text:?}: {refusal}");
-            assert!(!refusal.contains('\n'), "{refusal}");
+            assert!(!refusal.contains(char::is_control), "{refusal:?}");
         }
     }
 }
