@@ -12,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-targets=(decode encode topic shard)
+targets=(config decode encode topic shard)
 triple=$(rustc -vV | sed -n 's/^host: //p')
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
 work=$target_dir/found
@@ -26,14 +26,17 @@ usage() {
 # Coverage for libFuzzer, as `cargo fuzz` asks for it. These are options of the code generator, so the stable compiler takes
 # them; they go to the target's crates only, since a --target is given.
 build() {
-    local target pass
+    local target pass features
     for target in "$@"; do
+        # With FUZZ_FEATURES=planted-faults, RINGMQ_FAULT chooses a mistake of the core.
+        features=(--features "${FUZZ_FEATURES:-}")
+        [[ $target != config ]] || features+=(--features process)
         pass="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
         pass+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
         # What is compared helps to write text and numbers. It costs the shard half of its speed, and its input has neither.
         [[ $target == shard ]] || pass+=" -Cllvm-args=-sanitizer-coverage-trace-compares"
         RUSTFLAGS="$pass" cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$triple" \
-            --target-dir "$target_dir" ${CARGO_BUILD_ARGS:-} --bin "$target"
+            --target-dir "$target_dir" ${CARGO_BUILD_ARGS:-} "${features[@]}" --bin "$target"
     done
 }
 
@@ -67,6 +70,10 @@ run() {
     input=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)
     echo "fuzz: $target FOUND SOMETHING; see it again with"
     echo "  scripts/fuzz.sh --replay $target ${input:-"<no input was written, see $log>"}"
+    if [[ -n $input ]]; then
+        echo "or, where that file is not:"
+        echo "  base64 -d <<<$(base64 -w 0 "$input") >/tmp/$target-input && scripts/fuzz.sh --replay $target /tmp/$target-input"
+    fi
     return 1
 }
 
@@ -144,6 +151,8 @@ esac
 for target in "${chosen[@]}"; do
     [[ " ${targets[*]} " == *" $target "* ]] || { echo "fuzz: no target $target; there are ${targets[*]}" >&2 && exit 2; }
 done
+cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null ||
+    { echo "fuzz: fuzz/Cargo.lock is behind; cargo metadata --manifest-path fuzz/Cargo.toml brings it up" >&2 && exit 2; }
 build "${chosen[@]}"
 [[ $mode != build ]] || exit 0
 if [[ $mode == merge ]]; then

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// # Panics
 /// If it uses more, or keeps some twice for the same input: once may be a table that is made with its first use.
 pub fn within(bytes_max: usize, mut body: impl FnMut()) {
+    plant_fault();
     for attempt in 1..=2 {
         let before = HEAP.in_use.load(Ordering::Relaxed);
         HEAP.peak.store(before, Ordering::Relaxed);
@@ -25,6 +26,23 @@ pub fn within(bytes_max: usize, mut body: impl FnMut()) {
         assert!(attempt == 1, "{} bytes leaked", after.wrapping_sub(before));
     }
 }
+
+/// Makes the fault act that `RINGMQ_FAULT` names, on the thread that runs the bodies.
+#[cfg(feature = "planted-faults")]
+fn plant_fault() {
+    use ringmq_shard::fault::Fault;
+    use std::sync::Once;
+
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let name = std::env::var("RINGMQ_FAULT").expect("RINGMQ_FAULT names the fault");
+        let fault = Fault::ALL.iter().find(|fault| format!("{fault:?}") == name);
+        fault.expect("RINGMQ_FAULT is one of the planted faults").plant();
+    });
+}
+
+#[cfg(not(feature = "planted-faults"))]
+const fn plant_fault() {}
 
 struct CountingHeap {
     in_use: AtomicUsize,

@@ -15,6 +15,7 @@ fn main() -> io::Result<()> {
     let folder = env::args().nth(1).expect("usage: seeds CORPUS_FOLDER");
     let folder = Path::new(&folder);
     for (target, seeds) in [
+        ("config", config()),
         ("decode", decode()),
         ("encode", encode_choices()),
         ("topic", topic()),
@@ -32,6 +33,92 @@ type Seeds = Vec<(&'static str, Vec<u8>)>;
 
 fn id(value: u16) -> PacketId {
     PacketId::new(value).expect("not 0")
+}
+
+/// Flags in the first line, then a file.
+fn config() -> Seeds {
+    let limits = r#"
+max_packet_size = 1_000
+max_connect_size = 500
+max_inflight = 0x10
+max_inbound_qos2 = 5
+max_queued_messages = 100
+max_queued_bytes = 1000
+max_output_bytes = 1
+max_memory = 4194304
+max_topic_levels = 8
+max_topic_bytes = 64
+max_retained = 0
+max_retained_bytes = 9
+max_subscriptions = 1
+max_sessions = 2
+max_client_id_bytes = 23
+"#;
+    let times = r#"
+connect_timeout = 5
+max_keep_alive = 0
+write_timeout = 1
+slow_subscriber = "backpressure"
+backpressure_timeout = 3
+shared_strategy = 'sticky'
+session_expiry = 60
+sys_interval = 0
+shutdown_timeout = 0
+placement_seed = "18446744073709551615"
+spin = 50
+log = "json/debug"
+"#;
+    let listeners = r#"
+allow_anonymous = true
+[[listener]]
+listen = "0.0.0.0:1883"
+
+[[listener]] # second
+listen = ["[::1]:1884", '127.0.0.1:0']
+allow_anonymous = "no"
+"#;
+    let flags_over_file = r#"--shards 2 --cores 0,4-5 --max-inflight=7 --listen 127.0.0.1:1,[::1]:2 --listen 127.0.0.2:3 --log json
+max_inflight = 8
+cores = "0"
+shards = 4
+max_connections = 5
+[[listener]]
+listen = "127.0.0.1:9"
+"#;
+    let passwords = r#"--allow-anonymous=no
+password_file = "users"
+auth_threads = 64
+max_auth_waiting = 1
+[[listener]]
+listen = "0.0.0.0:1883"
+[[listener]]
+listen = "127.0.0.1:1884"
+allow_anonymous = true
+"#;
+    let wrong = r#"--allow-anonymous
+listen = [ "192.0.2.1:1883" ]
+max_inflght = 1
+[listener]
+a = {b = [1.5, 1979-05-27, {}]}
+"#;
+    let texts = r#"config --log=text
+log = """info"""
+cores = '''
+0, 1'''
+"max_inflight" = "\u0035"
+"#;
+    [
+        ("nothing", "\n"),
+        ("passwords", passwords),
+        ("flags-over-file", flags_over_file),
+        ("limits", limits),
+        ("listeners", listeners),
+        ("texts", texts),
+        ("times", times),
+        ("wrong", wrong),
+    ]
+    .map(|(name, text)| (name, text.as_bytes().to_vec()))
+    .into()
 }
 
 /// One packet of each type, and streams of several.

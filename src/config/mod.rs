@@ -8,6 +8,8 @@ mod args;
 mod command;
 mod cores;
 mod file;
+#[doc(hidden)]
+pub mod fuzz;
 mod layers;
 mod log;
 mod memory;
@@ -16,6 +18,7 @@ mod print;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -198,12 +201,17 @@ impl Config {
             Some(path) => File::read(path)?,
             None => File::default(),
         };
-        let (broker, layers) = layers(&typed.line, &file);
+        Config::in_force(&typed.line, &file, &available())
+    }
+
+    /// Judges a command line and a file that are readable, with the layers that the result is from.
+    fn in_force(line: &[OsString], file: &File, available: &[usize]) -> Result<(Config, Layer, Vec<Layer>), LoadError> {
+        let (broker, layers) = layers(line, file);
         let mut listeners = Vec::new();
         for layer in layers.iter().chain(layers.is_empty().then_some(&broker)) {
             add_listeners(&mut listeners, &layer.args).map_err(|error| LoadError::new(error, layer))?;
         }
-        let config = Config::with_listeners(&broker.args, listeners, &available())
+        let config = Config::with_listeners(&broker.args, listeners, available)
             .map_err(|error| LoadError::new(error, &broker))?;
         Ok((config, broker, layers))
     }
