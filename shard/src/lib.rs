@@ -4,13 +4,15 @@
 //! seeds are parameters, so a whole cluster of shards runs deterministically in one test thread. The crate `ringmq`
 //! (the folder `src/` beside this one) moves the bytes.
 //!
-//! Start at [`shard`]. Imports point inward only: [`codec`], [`topic`] ← [`session`], [`store`] ← [`router`] ← [`shard`].
+//! Start at [`shard`]. Imports point inward only: [`codec`], [`topic`], [`access`] ← [`session`], [`store`] ← [`router`] ←
+//! [`shard`].
 #![forbid(unsafe_code)]
 
 #[macro_use]
 #[doc(hidden)]
 pub mod fault;
 
+pub mod access;
 pub mod codec;
 pub mod error;
 pub mod hash;

@@ -9,9 +9,11 @@ mod filter;
 #[doc(hidden)]
 pub mod fuzz;
 mod name;
+mod overlap;
 mod trie;
 
 pub use error::TopicError;
 pub use filter::{Subscription, TopicFilter};
 pub use name::{TopicLimits, TopicName};
+pub(crate) use overlap::{covers, intersection};
 pub use trie::{MatchScratch, TopicTrie};
