@@ -94,7 +94,7 @@ impl Broker {
             reports: Arc::clone(&reports),
         };
         let listeners = deal_out(host.listeners, &config);
-        let shards = start_shards(&config, &executor, &acceptor, listeners, &mesh, &sender)?;
+        let shards = start_shards(&config, secrets, &executor, &acceptor, listeners, &mesh, &sender)?;
         wait_until_all_run(&events, shards.len())?;
         let admin = match host.admin {
             Some(listener) => Some(Admin::start(&config, secrets, listener, &mesh, &reports)?),
@@ -108,6 +108,9 @@ impl Broker {
                 cores = config.cores.len(),
                 "more shards than cores: none is pinned"
             );
+        }
+        if secrets.passwords.is_none() && secrets.acl.as_ref().is_some_and(|acl| acl.users() > 0) {
+            warn!("the access control list has entries for users, but without --password-file no client is one");
         }
         startup::ready();
         Ok(Broker {
@@ -165,7 +168,7 @@ impl Broker {
 }
 
 impl Broker {
-    /// Reads the files that say who clients are again. All of them count from here on, or none.
+    /// Reads the files that say who clients are, and what they may do, again. All of them count from here on, or none.
     fn reload(&self) {
         let secrets = match Secrets::load(&self.config) {
             Ok(secrets) => secrets,
@@ -177,8 +180,14 @@ impl Broker {
         if let Some(admin) = &self.admin {
             admin.replace(&secrets);
         }
+        if let Some(acl) = &secrets.acl {
+            for shard in 0..self.mesh.shards() {
+                self.mesh.control(shard_id(shard), Control::Acl(Arc::clone(acl)));
+            }
+        }
         let users = secrets.passwords.as_ref().map(|passwords| passwords.len());
-        info!(users, "reloaded");
+        let acl_users = secrets.acl.as_ref().map(|acl| acl.users());
+        info!(users, acl_users, "reloaded");
     }
 }
 
@@ -194,6 +203,7 @@ pub fn abort_on_panic() {
 
 fn start_shards(
     config: &Config,
+    secrets: &Secrets,
     executor: &ExecutorConfig,
     acceptor: &AcceptorConfig,
     listeners: Vec<Listening>,
@@ -216,6 +226,7 @@ fn start_shards(
             placement_seed,
             seed: random(),
             limits: config.limits.clone(),
+            acl: secrets.acl.clone(),
         };
         let executor = ExecutorConfig { id, ..executor.clone() };
         let acceptor = Acceptor::new(listeners, acceptor.clone());

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
-use ringmq_shard::limits::{SharedStrategy, SlowSubscriber};
+use ringmq_shard::limits::{DeniedPublish, SharedStrategy, SlowSubscriber};
 
 use crate::config::{Config, ranges};
 use crate::preflight::{Host, MEMLOCK_PER_SHARD, descriptors_needed};
@@ -85,6 +85,20 @@ pub(crate) fn announcement(config: &Config, host: &Host) -> String {
                 SharedStrategy::Sticky => "sticky",
             },
         ),
+    );
+    line(
+        "access",
+        match &config.acl_file {
+            None => "no access control list: clients publish and read everything".into(),
+            Some(path) => format!(
+                "as {} says, a denied PUBLISH {}",
+                path.display(),
+                match limits.denied_publish {
+                    DeniedPublish::Drop => "is dropped",
+                    DeniedPublish::Close => "closes",
+                }
+            ),
+        },
     );
     line(
         "memory",

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
-use ringmq_shard::error::DropReason;
+use ringmq_shard::error::{Denial, DropReason};
 use ringmq_shard::shard::Shard;
 use ringmq_shard::stats::Stats;
 use ringmq_shard::time::Instant;
@@ -122,6 +122,9 @@ impl Values {
         for qos in 0..3 {
             self.add(format_args!("publish/qos{qos}/received"), total.publish_received[qos]);
             self.add(format_args!("publish/qos{qos}/sent"), total.publish_sent[qos]);
+        }
+        for denial in Denial::ALL {
+            self.add(format_args!("denied/{}", denial.label()), total.denied[denial as usize]);
         }
         for reason in DropReason::ALL {
             self.add(format_args!("dropped/{}", reason.label()), total.dropped_for(reason));

@@ -1,9 +1,11 @@
 //! What the core of one shard costs per message, without sockets: the scenarios of docs/benchmarks.md as bytes in and
 //! bytes out. `cargo bench -p ringmq-shard --bench shard`; with `-- --test` each runs briefly, with `-- NAME` only one
-//! (for callgrind).
+//! (for callgrind), with `-- --acl` each a second time with an access control list.
 
+use std::sync::Arc;
 use std::time::Instant as Clock;
 
+use ringmq_shard::access::Acl;
 use ringmq_shard::codec::{Connect, Packet, PacketId, Protocol, Publish, QoS, encode, encode_subscribe};
 use ringmq_shard::limits::Limits;
 use ringmq_shard::shard::{ConnId, Event, Pass, Shard, ShardConfig, ShardId};
@@ -24,6 +26,10 @@ struct Scenario {
     /// Deliveries per message in, for the unit of the result.
     fan_out: usize,
 }
+
+/// What all of these clients are allowed by: each publish and each delivery asks for a denial first, then for two entries.
+const ACL: &str = "topic deny bench/+/secret\ntopic readwrite bench/topic/#\ntopic readwrite bench/topic\n\
+                   pattern read bench/%c/#\n";
 
 const SCENARIOS: [Scenario; 7] = [
     Scenario {
@@ -96,23 +102,28 @@ fn main() {
         .skip(1)
         .filter(|argument| argument != "--bench")
         .collect();
-    let brief = arguments.iter().any(|argument| argument == "--test");
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let brief = has("--test");
     let chosen = arguments.iter().find(|argument| !argument.starts_with("--"));
     for scenario in &SCENARIOS {
         if chosen.is_none_or(|name| name == scenario.name) {
             let messages = if brief { 10_000 } else { 2_000_000 / scenario.fan_out };
-            run(scenario, messages);
+            run(scenario, messages, None);
+            if has("--acl") {
+                run(scenario, messages, Some(ACL));
+            }
         }
     }
 }
 
-fn run(scenario: &Scenario, messages: usize) {
+fn run(scenario: &Scenario, messages: usize, acl: Option<&str>) {
     let config = ShardConfig {
         id: ShardId(0),
         shards: 1,
         placement_seed: 1,
         seed: 2,
         limits: Limits::default(),
+        acl: acl.map(|text| Arc::new(Acl::parse(text).expect("a list"))),
     };
     let mut shard = Shard::new(config, Box::new(MemoryStore));
     let publishers: Vec<ConnId> = (0..scenario.publishers)
@@ -177,8 +188,9 @@ fn run(scenario: &Scenario, messages: usize) {
     assert_eq!(delivered, expected, "{}: {stats:?}", scenario.name);
     let each = elapsed.as_nanos() as f64 / count as f64;
     println!(
-        "{:16} {each:7.1} ns per message  ({count} messages, {sent} bytes out)",
-        scenario.name
+        "{:16} {each:7.1} ns per message{}  ({count} messages, {sent} bytes out)",
+        scenario.name,
+        if acl.is_some() { " with a list" } else { "" }
     );
 }
 

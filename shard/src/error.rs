@@ -41,6 +41,9 @@ pub enum ProtocolError {
     /// A Topic Name that is none, in a PUBLISH or a Will [MQTT-4.7.3-1].
     #[error("invalid Topic Name: {0}")]
     InvalidTopicName(TopicError),
+    /// A PUBLISH or a Will for a topic that the client may not write, where the operator closes the connection then.
+    #[error("a message that the access control list denies")]
+    PublishDenied,
     /// A Will for a topic that belongs to the broker.
     #[error("a Will for a topic of the broker itself")]
     ForbiddenWill,
@@ -172,6 +175,7 @@ impl CloseReason {
                 ProtocolError::InvalidTopicName(_) => "invalid_topic_name",
                 ProtocolError::InvalidTopicFilter(_) => "invalid_topic_filter",
                 ProtocolError::ForbiddenWill => "forbidden_will",
+                ProtocolError::PublishDenied => "publish_denied",
             },
             CloseReason::Authentication(error) => match error {
                 AuthenticationError::BadCredentials => "bad_credentials",
@@ -209,7 +213,9 @@ impl CloseReason {
                 Some(ConnectReturnCode::UnacceptableProtocolVersion)
             }
             CloseReason::Protocol(ProtocolError::InvalidClientId { .. }) => Some(ConnectReturnCode::IdentifierRejected),
-            CloseReason::Protocol(ProtocolError::ForbiddenWill) => Some(ConnectReturnCode::NotAuthorized),
+            CloseReason::Protocol(ProtocolError::ForbiddenWill | ProtocolError::PublishDenied) => {
+                Some(ConnectReturnCode::NotAuthorized)
+            }
             CloseReason::Authentication(error) => Some(match error {
                 AuthenticationError::BadCredentials => ConnectReturnCode::BadUserNameOrPassword,
                 AuthenticationError::AnonymousNotAllowed => ConnectReturnCode::NotAuthorized,
@@ -221,6 +227,33 @@ impl CloseReason {
                 Some(ConnectReturnCode::ServerUnavailable)
             }
             _ => None,
+        }
+    }
+}
+
+/// What the access control list denies. Each is counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub enum Denial {
+    /// A PUBLISH or a Will: it is not routed.
+    Publish,
+    /// A Topic Filter in a SUBSCRIBE: refused with 0x80.
+    Subscribe,
+    /// A message for a subscriber: it does not leave.
+    Delivery,
+}
+
+impl Denial {
+    /// All, in the order of their counters.
+    pub const ALL: [Denial; 3] = [Denial::Publish, Denial::Subscribe, Denial::Delivery];
+
+    /// The kind in metrics and `$SYS`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Denial::Publish => "publish",
+            Denial::Subscribe => "subscribe",
+            Denial::Delivery => "delivery",
         }
     }
 }

@@ -49,6 +49,8 @@ pub struct Limits {
     pub slow_subscriber: SlowSubscriber,
     /// How the member of a shared group is chosen.
     pub shared_strategy: SharedStrategy,
+    /// What happens to a message that its client may not publish.
+    pub denied_publish: DeniedPublish,
 }
 
 /// What happens to a message for a connected subscriber whose queue is full.
@@ -64,6 +66,16 @@ pub enum SlowSubscriber {
     /// Matching publishers are not read until there is room again, for at most `backpressure_timeout`; after that
     /// the subscriber is disconnected.
     Backpressure,
+}
+
+/// What happens when a client publishes what the access control list denies it. Either way nobody gets the message.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum DeniedPublish {
+    /// It is acknowledged as its QoS says, and dropped [MQTT-3.3.5-2].
+    #[default]
+    Drop,
+    /// The connection closes.
+    Close,
 }
 
 /// How a shared group (`$share/GROUP/FILTER`) chooses the member for a message.
@@ -99,6 +111,7 @@ impl Default for Limits {
             session_expiry: Duration::ZERO,
             slow_subscriber: SlowSubscriber::default(),
             shared_strategy: SharedStrategy::default(),
+            denied_publish: DeniedPublish::default(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::AddAssign;
 
 use crate::codec::QoS;
-use crate::error::DropReason;
+use crate::error::{Denial, DropReason};
 
 /// Counters since the start, and gauges, of one shard; `+=` sums shards.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -22,6 +22,8 @@ pub struct Stats {
     pub publish_sent: [u64; 3],
     /// Messages not delivered or not stored, in the order of [`DropReason::ALL`].
     pub dropped: [u64; DropReason::ALL.len()],
+    /// What the access control list denied, in the order of [`Denial::ALL`].
+    pub denied: [u64; Denial::ALL.len()],
     /// CONNECT accepted.
     pub connects: u64,
     /// CONNECT refused with a CONNACK code.
@@ -93,6 +95,7 @@ impl AddAssign<&Stats> for Stats {
         add(&mut self.publish_received, &other.publish_received);
         add(&mut self.publish_sent, &other.publish_sent);
         add(&mut self.dropped, &other.dropped);
+        add(&mut self.denied, &other.denied);
         for (to, from) in [
             (&mut self.bytes_received, other.bytes_received),
             (&mut self.bytes_sent, other.bytes_sent),

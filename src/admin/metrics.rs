@@ -12,7 +12,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, prometheus_text, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
-use ringmq_shard::error::DropReason;
+use ringmq_shard::error::{Denial, DropReason};
 use ringmq_shard::stats::Stats;
 
 use super::shards::ShardState;
@@ -127,6 +127,7 @@ impl Collector for Numbers {
             |stats| stats.publish_sent,
         )?;
         self.dropped(&mut encoder)?;
+        self.denied(&mut encoder)?;
         self.turn_times(&mut encoder)
     }
 }
@@ -235,6 +236,12 @@ impl Numbers {
         self.counters(encoder, "messages_dropped", help, labels, |stats| {
             stats.dropped.to_vec()
         })
+    }
+
+    fn denied(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let labels = |shard, at: usize| [("shard", shard), ("kind", Denial::ALL[at].label().to_owned())];
+        let help = "What the access control list denied, by kind";
+        self.counters(encoder, "denials", help, labels, |stats| stats.denied.to_vec())
     }
 
     /// A family with several counters per shard.

@@ -1,8 +1,8 @@
 //! Who clients are: the files that say so, and the threads that find out.
 //!
 //! `password` is one hash: read, verified, made. `passwords` is the file of them, in Mosquitto's format. `authenticator` has the
-//! threads that verify, off the shards' own. `passwd` is the command that edits the file. `token` is who may ask the admin listener. What a client may *do* is the
-//! core's business once it is known who it is.
+//! threads that verify, off the shards' own. `passwd` is the command that edits the file. `token` is who may ask the admin
+//! listener. What a client may *do* is judged in the core, by `ringmq_shard::access`; only the file is read here.
 
 mod authenticator;
 mod passwd;
@@ -11,9 +11,10 @@ mod passwords;
 mod token;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ringmq_shard::access::{Acl, AclError};
 use thiserror::Error;
 
 use crate::config::Config;
@@ -29,6 +30,8 @@ pub use token::Token;
 pub struct Secrets {
     /// `None`: names are not verified.
     pub passwords: Option<Arc<Passwords>>,
+    /// `None`: everybody may do everything.
+    pub acl: Option<Arc<Acl>>,
     /// `None`: the admin listener asks for none.
     pub admin_token: Option<Arc<Token>>,
 }
@@ -40,12 +43,28 @@ impl Secrets {
     /// The first of them that cannot be used.
     pub fn load(config: &Config) -> Result<Secrets, SecretError> {
         let passwords = config.password_file.as_deref().map(Passwords::read).transpose()?;
+        let acl = config.acl_file.as_deref().map(read_acl).transpose()?;
         let admin_token = config.admin_token_file.as_deref().map(Token::read).transpose()?;
         Ok(Secrets {
             passwords: passwords.map(Arc::new),
+            acl: acl.map(Arc::new),
             admin_token: admin_token.map(Arc::new),
         })
     }
+}
+
+fn read_acl(path: &Path) -> Result<Acl, SecretError> {
+    Acl::parse(&read(path)?).map_err(|error| SecretError::Acl {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+fn read(path: &Path) -> Result<String, SecretError> {
+    std::fs::read_to_string(path).map_err(|source| SecretError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// A file about clients that cannot be used. Each says where.
@@ -85,6 +104,14 @@ pub enum SecretError {
         user: String,
         /// Where the first is, 1-based.
         first: usize,
+    },
+    /// A line of the access control list that is none.
+    #[error("{path}:{line}: {error}", path = path.display(), line = error.line)]
+    Acl {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, and what is wrong with it.
+        error: AclError,
     },
     /// A hash that cannot be verified.
     #[error("{path}:{line}: {error}", path = path.display())]

@@ -22,11 +22,7 @@ impl Passwords {
     /// # Errors
     /// The first line that cannot be used.
     pub fn read(path: &Path) -> Result<Passwords, SecretError> {
-        let text = std::fs::read_to_string(path).map_err(|source| SecretError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
-        Passwords::parse(path, &text)
+        Passwords::parse(path, &super::read(path)?)
     }
 
     fn parse(path: &Path, text: &str) -> Result<Passwords, SecretError> {

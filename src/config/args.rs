@@ -43,6 +43,19 @@ pub struct Args {
     #[arg(long, env = "RINGMQ_MAX_AUTH_WAITING", value_name = "N", default_value_t = 1_000)]
     pub max_auth_waiting: usize,
 
+    /// What clients may publish and read, as in Mosquitto's acl_file [default: everything]
+    #[arg(long, env = "RINGMQ_ACL_FILE", value_name = "FILE")]
+    pub acl_file: Option<PathBuf>,
+
+    /// What happens to a message that --acl-file does not let its client publish
+    #[arg(
+        long,
+        env = "RINGMQ_ACL_DENIED_PUBLISH",
+        value_name = "POLICY",
+        default_value = "drop"
+    )]
+    pub acl_denied_publish: DeniedPublish,
+
     /// Address and port for metrics, health, status page and API over HTTP [default: none]
     #[arg(long, env = "RINGMQ_ADMIN_LISTEN", value_name = "ADDR:PORT")]
     pub admin_listen: Option<SocketAddr>,
@@ -212,6 +225,24 @@ impl From<SlowSubscriber> for limits::SlowSubscriber {
             SlowSubscriber::DropOldest => limits::SlowSubscriber::DropOldest,
             SlowSubscriber::Disconnect => limits::SlowSubscriber::Disconnect,
             SlowSubscriber::Backpressure => limits::SlowSubscriber::Backpressure,
+        }
+    }
+}
+
+/// `--acl-denied-publish`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum DeniedPublish {
+    /// Acknowledge it as its QoS says, and drop it.
+    Drop,
+    /// Close the connection.
+    Close,
+}
+
+impl From<DeniedPublish> for limits::DeniedPublish {
+    fn from(policy: DeniedPublish) -> limits::DeniedPublish {
+        match policy {
+            DeniedPublish::Drop => limits::DeniedPublish::Drop,
+            DeniedPublish::Close => limits::DeniedPublish::Close,
         }
     }
 }

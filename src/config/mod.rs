@@ -48,6 +48,8 @@ pub struct Config {
     pub password_file: Option<PathBuf>,
     /// Who verifies them.
     pub auth_pool: Pool,
+    /// What clients may publish and read; `None`: everything.
+    pub acl_file: Option<PathBuf>,
     /// Where operators ask; `None`: nowhere.
     pub admin_listen: Option<SocketAddr>,
     /// The token that they need. Never `None` where other hosts reach the address.
@@ -237,6 +239,7 @@ impl Config {
         Ok(Config {
             listeners,
             password_file: args.password_file.clone(),
+            acl_file: args.acl_file.clone(),
             auth_pool: Pool {
                 threads: in_range("--auth-threads", args.auth_threads, 1, AUTH_THREADS_MAX)?,
                 waiting_max: in_range("--max-auth-waiting", args.max_auth_waiting, 1, AUTH_WAITING_MAX)?,
@@ -366,6 +369,7 @@ fn limits(args: &Args) -> Result<Limits, ConfigError> {
         session_expiry: Duration::from_secs(u64::from(args.session_expiry)),
         slow_subscriber,
         shared_strategy: args.shared_strategy.into(),
+        denied_publish: args.acl_denied_publish.into(),
     })
 }
 

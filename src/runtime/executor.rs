@@ -17,7 +17,8 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ringmq_shard::error::{AuthenticationError, CloseReason};
+use ringmq_shard::access::Acl;
+use ringmq_shard::error::{AuthenticationError, CloseReason, Denial};
 use ringmq_shard::shard::{
     Admission, ClientId, ConnId, Credentials, Effect, Event, Pass, PeerBatch, Shard, ShardId, UserName,
 };
@@ -47,6 +48,8 @@ pub(crate) enum Control {
     },
     /// An operator wants to know, or to do, something.
     Ask(Box<Question>),
+    /// What clients may do is this from here on.
+    Acl(Arc<Acl>),
     /// Close every connection, and end.
     Shutdown,
 }
@@ -190,6 +193,7 @@ impl Executor {
                     self.shard.handle(now, Event::Authenticated { conn, ticket, verdict });
                 }
                 Control::Ask(question) => self.answer(*question),
+                Control::Acl(acl) => self.shard.handle(now, Event::Acl(acl)),
                 Control::Shutdown => {
                     self.stopping = Some(now + self.config.shutdown_timeout);
                     self.acceptor.close(self.sockets.ring());
@@ -301,6 +305,21 @@ impl Executor {
                 received,
             } => self.move_to(conn, home, admission, received),
             Effect::ResumeReading { conn } => self.sockets.resume(conn),
+            Effect::Denied {
+                client,
+                user_name,
+                denial,
+                topic,
+                untold,
+            } => {
+                let (client, user, denied) = (&*client, user_name.as_deref(), denial.label());
+                // A wide filter is granted for what in it may be read: that the rest does not arrive is what was meant.
+                if denial == Denial::Delivery {
+                    debug!(client, user, denied, topic = &*topic, untold, "not allowed");
+                } else {
+                    info!(client, user, denied, topic = &*topic, untold, "not allowed");
+                }
+            }
         }
     }
 

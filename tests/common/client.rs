@@ -120,6 +120,21 @@ impl Client {
         while self.recv() != Packet::Pingresp {}
     }
 
+    /// PINGREQ, and every message before its PINGRESP, acknowledged; nothing else may come.
+    pub fn ping_among(&mut self, mut take: impl FnMut(&Publish)) {
+        self.send(wire::PINGREQ);
+        loop {
+            match self.recv() {
+                Packet::Pingresp => return,
+                Packet::Publish(publish) => {
+                    self.acknowledge(&publish);
+                    take(&publish);
+                }
+                other => panic!("neither a message nor PINGRESP but {other:?}"),
+            }
+        }
+    }
+
     /// Subscribes to one filter, which must be granted with this QoS.
     pub fn subscribe(&mut self, filter: &str, qos: u8) {
         let id = self.fresh_id();

@@ -10,4 +10,4 @@ mod state;
 
 pub use inbound::{InboundWindow, Receipt};
 pub use outbound::{Acknowledged, Outbound, Queued, Received, Sent, SentState};
-pub use state::{Held, Holding, Session, SessionKey, SubscriptionKey, WillMessage};
+pub use state::{Held, Holding, Identity, Session, SessionKey, SubscriptionKey, WillMessage};

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use indexmap::IndexSet;
 
 use super::{InboundWindow, Outbound};
+use crate::access::Rights;
 use crate::codec::QoS;
 use crate::message::{MESSAGE_MEMORY, SharedMessage};
 use crate::router::{FilterId, GroupId};
-use crate::shard::{ClientId, ConnId, ShardId};
+use crate::shard::{ClientId, ConnId, ShardId, UserName};
 use crate::store::Lsn;
 use crate::time::Instant;
 
@@ -54,6 +55,17 @@ pub struct Held {
     pub qos: QoS,
 }
 
+/// Who the client of a session is, as far as it may do more or less for it.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    /// As it was verified; `None`: nobody in particular.
+    pub user_name: Option<UserName>,
+    /// What the access control list has for the client's names.
+    pub rights: Rights,
+    /// Which list says so; 0: none that was ever in force.
+    pub list: u32,
+}
+
 /// What the broker keeps for one client (section 3.1.2.4), and for its connection while there is one.
 ///
 /// Invariants: `held` is empty unless `pending_subscribes > 0`, and `held_bytes` sums it.
@@ -61,6 +73,8 @@ pub struct Held {
 pub struct Session {
     /// Whose. Set once.
     pub client_id: ClientId,
+    /// As whom its last client came. Set by each CONNECT.
+    pub identity: Identity,
     /// Told apart from earlier sessions in the same slot. Set once.
     pub generation: u32,
     /// Ends with its connection, writes no records. Set by each CONNECT.
@@ -112,6 +126,7 @@ impl Session {
     pub fn new(client_id: ClientId, generation: u32, clean: bool) -> Session {
         Session {
             client_id,
+            identity: Identity::default(),
             generation,
             clean,
             conn: None,

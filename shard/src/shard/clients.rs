@@ -12,12 +12,15 @@ use ahash::RandomState;
 use indexmap::IndexSet;
 use slab::Slab;
 
+use super::ShardConfig;
+use super::access::{Access, Displaced};
 use super::authenticate::Admission;
 use super::connection::{Connection, Gate, Gated, GatedPacket, Phase, conn_id};
 use super::event::{ClientId, ConnId, ShardId};
 use super::memory::Memory;
 use super::outgoing::{Outgoing, SendFlags, append_message};
 use super::output::SpareBuffers;
+use crate::access::Right;
 use crate::codec::{ConnAck, ConnectReturnCode, Packet, PacketId, QoS, encode};
 use crate::error::DropReason;
 use crate::hash::table_hasher;
@@ -46,6 +49,9 @@ pub(super) struct Clients {
     pub(super) memory: Memory,
     pub(super) store: Box<dyn Storage>,
     pub(super) deferred: VecDeque<Deferred>,
+    pub(super) access: Access,
+    /// Messages for members of shared groups who may not read them. Empty between two events.
+    pub(super) displaced: VecDeque<Displaced>,
     /// Nothing is ever read back: no records, no waiting.
     pub(super) volatile: bool,
     hasher: RandomState,
@@ -95,11 +101,12 @@ pub(super) struct Grant {
 }
 
 impl Clients {
-    pub(super) fn new(own: ShardId, shards: u16, limits: Limits, seed: u64, store: Box<dyn Storage>) -> Clients {
+    pub(super) fn new(config: ShardConfig, store: Box<dyn Storage>) -> Clients {
+        let ShardConfig { limits, seed, acl, .. } = config;
         Clients {
-            memory: Memory::new(limits.memory_bytes_max / usize::from(shards), seed),
+            memory: Memory::new(limits.memory_bytes_max / usize::from(config.shards), seed),
             limits,
-            own,
+            own: config.id,
             sessions: Slab::new(),
             by_client: HashMap::with_hasher(table_hasher(seed)),
             connections: Slab::new(),
@@ -111,6 +118,8 @@ impl Clients {
             volatile: store.is_volatile(),
             store,
             deferred: VecDeque::new(),
+            access: Access::new(acl),
+            displaced: VecDeque::new(),
             hasher: table_hasher(!seed),
             generations: 0,
         }
@@ -167,6 +176,14 @@ impl Clients {
         let qos = to.qos.min(out.qos);
         if qos == QoS::AtMostOnce && self.sessions[to.session as usize].conn.is_none() {
             // For a session without connection only QoS 1 and 2 are stored [MQTT-3.1.2-5].
+            return Ok(Lsn(0));
+        }
+        let session = &mut self.sessions[to.session as usize];
+        if !self.access.allows(session, Right::Read, out.topic) {
+            self.deny_delivery(to.session, out.topic.as_str());
+            if let Some(group) = to.group {
+                self.displace(to.session, group, out.shared());
+            }
             return Ok(Lsn(0));
         }
         if self.memory.is_tight(out.size()) && !self.admit(now, to.session, qos, out) {
@@ -377,7 +394,13 @@ impl Clients {
                 connection.blocked = true;
                 break;
             }
-            if front.qos == QoS::AtMostOnce {
+            let qos = front.qos;
+            if !self.access.allows_next(session) {
+                // Taken back since it was queued, or its client came as somebody else.
+                self.refuse_next(index);
+                continue;
+            }
+            if qos == QoS::AtMostOnce {
                 if connection.gated_messages > 0 {
                     // They are older: release() goes on here.
                     break;
@@ -413,10 +436,14 @@ impl Clients {
 
     /// Sends everything unfinished again after a CONNECT that resumed the session [MQTT-4.4.0-1], then what waits.
     pub(super) fn resume(&mut self, index: u32) {
+        let Some(conn) = self.sessions[index as usize].conn else {
+            return;
+        };
+        let withheld = self.withhold_unreadable(index, conn);
         let session = &mut self.sessions[index as usize];
-        let Some(conn) = session.conn else { return };
         let connection = &mut self.connections[conn.index()];
-        for (id, sent) in session.outbound.unfinished().filter(|_| !fault!(ForgetInFlight)) {
+        let unfinished = session.outbound.unfinished().filter(|_| !fault!(ForgetInFlight));
+        for (id, sent) in unfinished.filter(|(id, _)| withheld.binary_search(id).is_err()) {
             match (&sent.message, sent.state) {
                 (Some(message), state) => {
                     let qos = if state == SentState::PubAck {
@@ -535,6 +562,9 @@ impl Clients {
     }
 
     fn send_gated(&mut self, index: u32, conn: ConnId, id: PacketId) {
+        if !self.access.allows_sent(&mut self.sessions[index as usize], id) {
+            return self.withhold(index, conn, id);
+        }
         let connection = &mut self.connections[conn.index()];
         let Some(sent) = self.sessions[index as usize].outbound.in_flight(id) else {
             return;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Shard;
+use super::authenticate::{Admission, UserName};
 use super::clients::Clients;
 use super::connection::Phase;
 use super::event::{ClientId, ConnId, Effect};
@@ -10,7 +11,7 @@ use super::publish::belongs_to_broker;
 use super::receive::Stop;
 use crate::codec::Connect;
 use crate::error::{CloseReason, ProtocolError, SessionError};
-use crate::session::{SubscriptionKey, WillMessage};
+use crate::session::{Identity, SubscriptionKey, WillMessage};
 use crate::store::{Lsn, Record};
 use crate::time::Instant;
 use crate::topic::TopicName;
@@ -53,7 +54,11 @@ impl Shard {
         } else {
             connect.client_id.into()
         };
-        let will = self.check_will(connect)?;
+        let user_name = match &self.clients.connections[conn.index()].admission {
+            Admission::Known(user_name) => Some(UserName::clone(user_name)),
+            Admission::Open | Admission::Verify { .. } => None,
+        };
+        let will = self.check_will(connect, &client_id, user_name.as_ref())?;
         self.clients.stats.packets_received += 1;
 
         self.supersede(now, &client_id, conn);
@@ -83,6 +88,10 @@ impl Shard {
         };
 
         let session = self.clients.session(index);
+        session.identity = Identity {
+            user_name,
+            ..Identity::default()
+        };
         session.conn = Some(conn);
         if fault!(ForgetInbound) {
             session.inbound = None;
@@ -122,11 +131,20 @@ impl Shard {
         Ok((self.clients.add_session(ClientId::clone(client_id), clean), false))
     }
 
-    fn check_will(&self, connect: &Connect<'_>) -> Result<Option<Box<WillMessage>>, ProtocolError> {
+    /// The Will to keep, if the client may publish it as things are; that is judged again when it is due.
+    fn check_will(
+        &mut self,
+        connect: &Connect<'_>,
+        client_id: &ClientId,
+        user_name: Option<&UserName>,
+    ) -> Result<Option<Box<WillMessage>>, ProtocolError> {
         let Some(will) = &connect.will else { return Ok(None) };
         let topic = TopicName::new(will.topic, &self.clients.limits.topic).map_err(ProtocolError::InvalidTopicName)?;
         if belongs_to_broker(topic) {
             return Err(ProtocolError::ForbiddenWill);
+        }
+        if !self.may_have_will(client_id, user_name, topic)? {
+            return Ok(None);
         }
         Ok(Some(Box::new(WillMessage {
             topic: will.topic.into(),

@@ -9,6 +9,7 @@ use crate::error::{CloseReason, DropReason};
 use crate::session::SessionKey;
 use crate::store::Record;
 use crate::time::Instant;
+use crate::topic::TopicName;
 
 impl Shard {
     /// Ends a connection: what waits in its output is still written, its session is left.
@@ -95,6 +96,14 @@ impl Shard {
         session.offline_since = now;
         let client_id = ClientId::clone(&session.client_id);
         let (clean, will) = (session.clean, session.will.take());
+        let says_goodbye = matches!(reason, CloseReason::Disconnect | CloseReason::Shutdown);
+        let loses_it = fault!(LoseWill) && *reason == CloseReason::SessionTakeover;
+        let is_due = (!says_goodbye || fault!(WillAfterGoodbye)) && !loses_it;
+        // Judged while it is known whose it is. The connection is closed already, whatever the operator chose.
+        let will = will.filter(|will| {
+            let topic = TopicName::from_checked(&will.topic);
+            is_due && self.may_publish(index, topic).is_ok_and(|may| may)
+        });
         self.clients.let_go(index);
         if clean {
             self.end_session(now, index);
@@ -106,12 +115,7 @@ impl Shard {
             }
             self.set_expiry_timer(now + expiry, key);
         }
-        let says_goodbye = matches!(reason, CloseReason::Disconnect | CloseReason::Shutdown);
-        let loses_it = fault!(LoseWill) && *reason == CloseReason::SessionTakeover;
-        if let Some(will) = will
-            && (!says_goodbye || fault!(WillAfterGoodbye))
-            && !loses_it
-        {
+        if let Some(will) = will {
             self.publish_will(now, &client_id, &will);
         }
         client_id

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::authenticate::{Admission, Credentials, UserName};
-use crate::error::{AuthenticationError, CloseReason};
+use crate::access::Acl;
+use crate::error::{AuthenticationError, CloseReason, Denial};
 use crate::shard::PeerBatch;
 use crate::store::Lsn;
 
@@ -70,6 +71,8 @@ pub enum Event<'a> {
         /// Who it is, or why it is refused.
         verdict: Result<UserName, AuthenticationError>,
     },
+    /// What clients may do is this from here on.
+    Acl(Arc<Acl>),
     /// The store says that every record up to here is durable.
     Durable(Lsn),
     /// Time passed: deadlines are looked at, and bounded work that was left over goes on.
@@ -121,6 +124,19 @@ pub enum Effect {
         admission: Admission,
         /// All bytes that this connection has sent so far.
         received: Bytes,
+    },
+    /// A client was denied something: for the log. Some of each kind and second; the statistics count all.
+    Denied {
+        /// Whose.
+        client: ClientId,
+        /// As whom it came.
+        user_name: Option<UserName>,
+        /// What.
+        denial: Denial,
+        /// On which topic or filter, cut to a length that a line can have.
+        topic: Box<str>,
+        /// Denials of this kind since the one that was told before it.
+        untold: u64,
     },
     /// [`Shard::may_read`](crate::shard::Shard::may_read) is true again for this connection.
     ResumeReading {

@@ -7,8 +7,9 @@
 //!
 //! What the shard does is told in the order in which a client meets it: `receive` (bytes to packets), `authenticate`,
 //! `connect`, `publish`, `route` (who gets it), `clients` (how it leaves), `subscribe`, `retained`, `depart` (how a connection and a
-//! session end), `peers` (what other shards send).
+//! session end), `peers` (what other shards send); `access` is asked along the way.
 
+mod access;
 mod authenticate;
 mod clients;
 mod connect;
@@ -30,6 +31,7 @@ mod subscribe;
 mod timers;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use authenticate::Authenticating;
 use clients::{Clients, Deferred};
@@ -43,6 +45,7 @@ pub use event::{ClientId, ConnId, Effect, Event, Pass, ShardId};
 pub use output::{Output, SpareBuffers};
 pub use peer::PeerBatch;
 
+use crate::access::Acl;
 use crate::error::{AuthenticationError, CloseReason, SessionError};
 use crate::hash::{Placement, Random};
 use crate::limits::Limits;
@@ -68,6 +71,8 @@ pub struct ShardConfig {
     pub seed: u64,
     /// The limits of its clients.
     pub limits: Limits,
+    /// What its clients may publish and read; `None`: everything.
+    pub acl: Option<Arc<Acl>>,
 }
 
 /// One shard of the broker.
@@ -116,10 +121,10 @@ impl Shard {
             id: config.id,
             placement: Placement::new(config.shards, config.placement_seed),
             random: Random::new(config.seed),
-            clients: Clients::new(config.id, config.shards, config.limits, config.seed, store),
             registry: Registry::new(config.seed.rotate_left(32)),
             retained,
             outboxes: Outboxes::new(config.id, config.shards),
+            clients: Clients::new(config, store),
             subscribing: Subscribing::default(),
             authenticating: Authenticating::default(),
             timers: Timers::default(),
@@ -147,11 +152,13 @@ impl Shard {
 
     /// Takes an event in.
     pub fn handle(&mut self, now: Instant, event: Event<'_>) {
+        self.clients.access.begin(now);
         match event {
             Event::Bytes { conn, bytes } => self.on_bytes(now, conn, bytes),
             Event::Closed { conn } => self.on_closed(now, conn),
             Event::Peer(batch) => self.on_batch(now, batch),
             Event::Authenticated { conn, ticket, verdict } => self.on_authenticated(now, conn, ticket, verdict),
+            Event::Acl(acl) => self.on_acl(acl),
             Event::Durable(lsn) => self.on_durable(lsn),
             Event::Tick => self.on_tick(now),
             Event::Shutdown => self.on_shutdown(now),
@@ -164,7 +171,7 @@ impl Shard {
 
     /// What the caller must do next.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        self.effects.pop_front().or_else(|| self.clients.access.poll_told())
     }
 
     /// The next batch of this pass, and its peer. All batches of a pass are enqueued before the next pass begins.
@@ -199,7 +206,7 @@ impl Shard {
     /// If there is no such connection, or less waits.
     pub fn written(&mut self, now: Instant, conn: ConnId, bytes: usize) {
         self.clients.written(conn, bytes);
-        if !self.clients.deferred.is_empty() {
+        if !self.clients.deferred.is_empty() || !self.clients.displaced.is_empty() {
             self.run_deferred(now);
         }
     }
@@ -410,7 +417,11 @@ impl Shard {
     /// Does what deliveries made necessary. Each can make more necessary, of other sessions; a session is disconnected
     /// once, and a publisher held or released once per subscriber, so this ends.
     fn run_deferred(&mut self, now: Instant) {
-        while let Some(deferred) = self.clients.deferred.pop_front() {
+        loop {
+            self.give_displaced(now);
+            let Some(deferred) = self.clients.deferred.pop_front() else {
+                break;
+            };
             match deferred {
                 Deferred::DisconnectSlow(key) => {
                     let Some(session) = self.clients.resolve(key) else {

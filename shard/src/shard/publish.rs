@@ -31,23 +31,19 @@ impl Shard {
         self.clients.stats.count_received(publish.qos);
         let topic =
             TopicName::new(publish.topic, &self.clients.limits.topic).map_err(ProtocolError::InvalidTopicName)?;
-        let forbidden = belongs_to_broker(topic);
         let mut out = Outgoing::borrowed(topic, publish.payload, source, publish.qos, publish.retain);
         match (publish.qos, publish.packet_id) {
             (QoS::AtMostOnce, _) | (_, None) => {
-                if forbidden {
-                    self.clients.stats.drop_message(DropReason::Forbidden);
-                } else {
+                if self.is_publishable(index, topic)? {
                     self.publish_for(now, conn, index, &mut out)?;
                 }
             }
             (QoS::AtLeastOnce, Some(id)) => {
-                let gate = if forbidden {
-                    // Acknowledged as its QoS says, and dropped [MQTT-3.3.5-2].
-                    self.clients.stats.drop_message(DropReason::Forbidden);
-                    Gate::default()
-                } else {
+                let gate = if self.is_publishable(index, topic)? {
                     self.publish_for(now, conn, index, &mut out)?
+                } else {
+                    // Acknowledged as its QoS says, and dropped [MQTT-3.3.5-2].
+                    Gate::default()
                 };
                 self.clients.answer(conn, gate, &Packet::PubAck(id));
             }
@@ -55,11 +51,31 @@ impl Shard {
                 if fault!(DeliverAtPublish) {
                     self.publish_for(now, conn, index, &mut out)?;
                 }
-                let lsn = self.hold_inbound(now, index, id, &mut out)?;
+                let session = &self.clients.sessions[index as usize];
+                let is_repeat = session.inbound.as_ref().is_some_and(|window| window.holds(id));
+                // A repeat is judged when it is released; and so is what belongs to the broker.
+                let lsn = if is_repeat || belongs_to_broker(topic) || self.may_publish(index, topic)? {
+                    self.hold_inbound(now, index, id, &mut out)?
+                } else {
+                    // Nothing is held, so PUBREL gets its PUBCOMP, and that is all.
+                    Lsn(0)
+                };
                 self.clients.answer(conn, Gate { lsn, token: 0 }, &Packet::PubRec(id));
             }
         }
         Ok(())
+    }
+
+    /// Whether a message of this client to this topic is routed; if not, that is counted.
+    ///
+    /// # Errors
+    /// It is not, and the operator chose to close the connection then.
+    fn is_publishable(&mut self, index: u32, topic: TopicName<'_>) -> Result<bool, ProtocolError> {
+        if belongs_to_broker(topic) {
+            self.clients.stats.drop_message(DropReason::Forbidden);
+            return Ok(false);
+        }
+        self.may_publish(index, topic)
     }
 
     /// Routes a message of this client; what its acknowledgement waits for.
@@ -138,9 +154,8 @@ impl Shard {
         if let Some(message) = session.inbound.as_mut().and_then(|window| window.on_pubrel(id)) {
             self.clients.recharge_session(index);
             let mut out = Outgoing::released(&message);
-            if belongs_to_broker(out.topic) {
-                self.clients.stats.drop_message(DropReason::Forbidden);
-            } else {
+            let publishable = self.is_publishable(index, out.topic);
+            if publishable == Ok(true) {
                 gate = self.publish_for(now, conn, index, &mut out)?;
             }
             let session = &self.clients.sessions[index as usize];
@@ -151,6 +166,8 @@ impl Shard {
                 };
                 gate.lsn = gate.lsn.max(self.clients.store.append(record)?);
             }
+            // Not held any more, on this connection or another.
+            publishable?;
         }
         self.clients.answer(conn, gate, &Packet::PubComp(id));
         Ok(())

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use super::Shard;
 use super::event::{Pass, ShardId};
 use super::peer::{PeerEntry, RetainedReply};
+use crate::access::Right;
 use crate::codec::QoS;
 use crate::error::DropReason;
 use crate::message::{Origin, SharedMessage};
@@ -256,6 +257,9 @@ impl Shard {
         let session = &mut self.clients.sessions[key.index as usize];
         if qos == QoS::AtMostOnce && session.conn.is_none() {
             return;
+        }
+        if !self.clients.access.allows(session, Right::Read, message.topic()) {
+            return self.clients.deny_delivery(key.index, message.topic().as_str());
         }
         let mut message_id = 0;
         if !self.clients.volatile && !session.clean && qos > QoS::AtMostOnce {

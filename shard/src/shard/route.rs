@@ -11,9 +11,8 @@ use super::peer::{PeerEntry, RoutedMessage};
 use crate::codec::QoS;
 use crate::error::DropReason;
 use crate::limits::SharedStrategy;
-use crate::message::Origin;
+use crate::message::{Origin, SharedMessage};
 use crate::router::{GroupId, GroupRef, Pick};
-use crate::session::Queued;
 use crate::store::{Lsn, StoreError};
 use crate::time::Instant;
 
@@ -256,10 +255,10 @@ impl Shard {
         }
     }
 
-    /// Gives a message that a leaving member had not acknowledged to another member of its group.
-    pub(super) fn redispatch(&mut self, now: Instant, group: GroupId, queued: &Queued) {
+    /// Gives a message that a member had not acknowledged before it left, or may not read, to another one of its group.
+    pub(super) fn redispatch(&mut self, now: Instant, group: Option<GroupId>, message: SharedMessage) {
         let routed = RoutedMessage {
-            message: queued.message.clone(),
+            message,
             plain: false,
             groups: Vec::new(),
             sticky: None,
@@ -267,7 +266,7 @@ impl Shard {
             token: 0,
             hops: 0,
         };
-        self.pass_on(now, &routed, Some(group));
+        self.pass_on(now, &routed, group);
     }
 
     /// Tells a publisher's shard that a message is durable here, once it is.

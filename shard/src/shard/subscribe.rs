@@ -20,6 +20,7 @@ use super::peer::{GroupMembers, PeerEntry};
 use super::retained::Replies;
 use crate::codec::{Packet, PacketId, QoS, SUBACK_FAILURE, SubAck, Subscribe, Unsubscribe};
 use crate::error::{CloseReason, ProtocolError};
+use crate::message::SharedMessage;
 use crate::router::{FilterId, GroupId, Member};
 use crate::session::{SessionKey, SubscriptionKey};
 use crate::store::{Lsn, Record};
@@ -105,8 +106,10 @@ impl Shard {
             replies: None,
         };
         let mut filters = Vec::new();
+        let mut steps = 0;
         for (subscription, qos) in wanted {
-            let granted = subscription.filter(|subscription| self.may_subscribe(index, *subscription));
+            let granted = subscription.filter(|wanted| self.has_room_for(index, *wanted));
+            let granted = granted.filter(|wanted| self.is_granted(index, *wanted, &mut steps));
             let Some(subscription) = granted else {
                 pending.return_codes.push(SUBACK_FAILURE);
                 continue;
@@ -135,8 +138,8 @@ impl Shard {
         Ok(())
     }
 
-    /// Whether the session may have another subscription, or has this one.
-    fn may_subscribe(&mut self, index: u32, subscription: Subscription<'_>) -> bool {
+    /// Whether the session has room for another subscription, or has this one.
+    fn has_room_for(&mut self, index: u32, subscription: Subscription<'_>) -> bool {
         let session = &self.clients.sessions[index as usize];
         session.subscriptions.len() < self.clients.limits.subscriptions_max
             || self
@@ -476,7 +479,7 @@ impl Shard {
         self.clients.recharge_session(index);
         for queued in taken {
             if !fault!(LoseRedispatch) {
-                self.redispatch(now, group, &queued);
+                self.redispatch(now, Some(group), SharedMessage::clone(&queued.message));
             }
             let session = &self.clients.sessions[index as usize];
             super::clients::done(

@@ -283,6 +283,7 @@ impl World {
                 self.oracle.heard(socket, true, true);
             }
             Effect::Authenticate { .. } => unreachable!("these connections are open to everyone"),
+            Effect::Denied { .. } => unreachable!("there is no access control list"),
         }
     }
 

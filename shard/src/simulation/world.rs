@@ -72,6 +72,7 @@ impl World {
                 placement_seed,
                 seed: dice.seed(),
                 limits: setup.limits.clone(),
+                acl: None,
             };
             Node::new(Shard::new(config, storage), store)
         };

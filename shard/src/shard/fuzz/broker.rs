@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::client::{Client, World};
-use crate::limits::{Limits, SharedStrategy, SlowSubscriber};
+use crate::limits::{DeniedPublish, Limits, SharedStrategy, SlowSubscriber};
 use crate::shard::{ConnId, Effect, Event, Pass, PeerBatch, Shard, ShardConfig, ShardId};
 use crate::stats::Stats;
 use crate::store::{Lsn, MemoryStore, Record, Storage, StoreError};
@@ -90,6 +90,7 @@ impl Broker {
                 placement_seed: u64::from(seed),
                 seed: u64::from(id),
                 limits: limits.clone(),
+                acl: None,
             };
             let storage: Box<dyn Storage> = match &store {
                 Some(store) => Box::new(store.clone()),
@@ -308,7 +309,7 @@ impl Broker {
 
     fn on_effect(&mut self, at: usize, effect: Effect) {
         match effect {
-            Effect::Connected { .. } | Effect::ResumeReading { .. } => {}
+            Effect::Connected { .. } | Effect::ResumeReading { .. } | Effect::Denied { .. } => {}
             Effect::Authenticate { .. } => unreachable!("these connections are open to everyone"),
             Effect::Close { conn, .. } => {
                 self.send_unless_stalled(at, conn);
@@ -529,6 +530,7 @@ const SMALL: Limits = Limits {
     session_expiry: Duration::ZERO,
     slow_subscriber: SlowSubscriber::DropNewest,
     shared_strategy: SharedStrategy::RoundRobin,
+    denied_publish: DeniedPublish::Drop,
 };
 
 /// What may wait for one client: the limit of messages and as much of answers, a packet over each, and everything in

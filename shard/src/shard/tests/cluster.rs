@@ -1,8 +1,10 @@
 //! Several shards, their inboxes and their clients, in one thread; a seed decides whose turn it is.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::access::Acl;
 use crate::codec::{ConnAck, Packet, QoS, decode};
 use crate::error::AuthenticationError;
 use crate::hash::{Random, home};
@@ -45,6 +47,8 @@ pub(super) struct Cluster {
     pub(super) stores: Vec<SimStore>,
     /// Questions that the shards have asked and nobody has answered.
     asked: Vec<Asked>,
+    /// What the broker told about denials: client, kind, topic.
+    denied: Vec<String>,
 }
 
 /// Whether a client is who it says.
@@ -118,6 +122,7 @@ impl Cluster {
                 placement_seed: PLACEMENT_SEED,
                 seed: u64::from(id),
                 limits,
+                acl: None,
             };
             Shard::new(config, store(usize::from(id)))
         };
@@ -129,7 +134,52 @@ impl Cluster {
             random: Random::new(seed),
             stores: Vec::new(),
             asked: Vec::new(),
+            denied: Vec::new(),
         }
+    }
+
+    /// With an access control list, and a store per shard that becomes durable only when the test says so.
+    pub(super) fn with_acl(shards: u16, acl: &str, limits: &Limits, slow_stores: bool) -> Cluster {
+        let stores: Vec<SimStore> = (0..shards).map(|_| SimStore::default()).collect();
+        let of = stores.clone();
+        let mut cluster = Cluster::build(shards, limits, 1, |id| -> Box<dyn Storage> {
+            if slow_stores {
+                Box::new(of[id].clone())
+            } else {
+                Box::new(MemoryStore)
+            }
+        });
+        if slow_stores {
+            cluster.stores = stores;
+        }
+        cluster.set_acl(acl);
+        cluster
+    }
+
+    /// Another list counts from here on.
+    pub(super) fn set_acl(&mut self, acl: &str) {
+        let acl = Arc::new(Acl::parse(acl).unwrap());
+        for at in 0..self.shards.len() {
+            self.shards[at].handle(self.now, Event::Acl(Arc::clone(&acl)));
+            self.flush(at);
+        }
+    }
+
+    /// What the broker told about denials since it was asked last.
+    pub(super) fn take_denied(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.denied)
+    }
+
+    /// A client that is known as this user.
+    pub(super) fn connect_as(&mut self, user_name: &str, client_id: &str, clean: bool) -> Client {
+        let client = self.open_as(Admission::Known(user_name.into()));
+        self.send(client, &connect_bytes(client_id, clean, 0));
+        self.settle();
+        self.make_durable();
+        self.settle();
+        let seen = self.take_first(client);
+        assert!(matches!(seen, Some(Seen::ConnAck(_, 0))), "{client_id}: {seen:?}");
+        client
     }
 
     /// A Client Identifier that lives on this shard.
@@ -331,6 +381,20 @@ impl Cluster {
         while let Some(effect) = self.shards[at].poll_effect() {
             match effect {
                 Effect::Connected { .. } => {}
+                Effect::Denied {
+                    client,
+                    denial,
+                    topic,
+                    untold,
+                    ..
+                } => {
+                    let untold = if untold > 0 {
+                        format!(" +{untold}")
+                    } else {
+                        String::new()
+                    };
+                    self.denied.push(format!("{client} {} {topic}{untold}", denial.label()));
+                }
                 Effect::Authenticate {
                     conn,
                     ticket,

@@ -3,6 +3,7 @@
 
 mod cluster;
 
+mod access;
 mod authenticate;
 mod connect;
 mod limits;
