@@ -200,7 +200,7 @@ fn start_up_block_says_how_the_broker_is_set_up() {
     );
     whole(
         "sessions",
-        "17 in flight, 34 messages or 1025 bytes waiting, 66 subscriptions, expiry 3600 s",
+        "17 in flight, 34 messages or 1.0 KiB waiting, 66 subscriptions, expiry 3600 s",
     );
     whole("policies", "slow subscriber backpressure, shared groups sticky");
     whole("retained", "at most 88");
