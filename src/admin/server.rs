@@ -116,7 +116,7 @@ impl Server {
             PollFlags::IN
         };
         let mut polled = vec![
-            PollFd::new(&*self.bell, PollFlags::IN),
+            PollFd::new(self.bell.descriptor(), PollFlags::IN),
             PollFd::new(&self.listener, accepting),
         ];
         polled.extend(
@@ -133,7 +133,7 @@ impl Server {
         drop(polled);
         if !fired[0].is_empty() {
             // How often it rang does not matter: everything is polled.
-            let _ = rustix::io::read(self.bell.as_fd(), &mut [0; 8]);
+            let _ = rustix::io::read(self.bell.descriptor().as_fd(), &mut [0; 8]);
         }
         for (connection, fired) in self.connections.iter_mut().zip(&fired[2..]) {
             // Reported even if nothing is waited for, so it must not stay.

@@ -1,12 +1,10 @@
 //! Wakes a sleeping shard, and costs a fence and a load when it is awake.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::task::Wake;
 
-use rustix::event::{EventfdFlags, eventfd};
+use super::sync::{Alarm, AtomicBool, Ordering, fence};
 
 /// One shard's bell: everyone who leaves work for the shard rings it afterwards.
 ///
@@ -24,20 +22,19 @@ use rustix::event::{EventfdFlags, eventfd};
 /// The fences are sequentially consistent, so one comes first. If it is the shard's, the other side's look at
 /// `sleeping` comes after the shard's store and sees it, and it writes to the descriptor, which ends the sleep whether
 /// it comes before or after its begin. If it is the other side's, the shard's last look comes after the work was
-/// put there and finds it.
+/// put there and finds it. `tests/models` goes through every order of these steps.
 #[derive(Debug)]
 pub(crate) struct Doorbell {
     /// The shard found nothing to do. Set by the shard, cleared by it or by the first who rings.
     sleeping: AtomicBool,
-    /// An eventfd that the shard's ring watches. Nobody reads it: what counts is that it is written to.
-    descriptor: OwnedFd,
+    alarm: Alarm,
 }
 
 impl Doorbell {
     pub(crate) fn new() -> io::Result<Doorbell> {
         Ok(Doorbell {
             sleeping: AtomicBool::new(false),
-            descriptor: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            alarm: Alarm::new()?,
         })
     }
 
@@ -45,8 +42,7 @@ impl Doorbell {
     pub(crate) fn ring(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::AcqRel) {
-            rustix::io::write(&self.descriptor, &1u64.to_ne_bytes())
-                .expect("the descriptor is open, and 2^64 rings take longer than any machine lives");
+            self.alarm.sound();
         }
     }
 
@@ -68,14 +64,9 @@ impl Doorbell {
         self.sleeping.load(Ordering::Acquire)
     }
 
-    /// Rings that woke somebody, since the last call.
-    #[cfg(test)]
-    pub(crate) fn rings(&self) -> u64 {
-        let mut count = [0; 8];
-        match rustix::io::read(&self.descriptor, &mut count) {
-            Ok(_) => u64::from_ne_bytes(count),
-            Err(_) => 0,
-        }
+    /// What the shard sleeps on.
+    pub(crate) fn descriptor(&self) -> &Alarm {
+        &self.alarm
     }
 }
 
@@ -83,12 +74,6 @@ impl Doorbell {
 impl Wake for Doorbell {
     fn wake(self: Arc<Self>) {
         self.ring();
-    }
-}
-
-impl AsFd for Doorbell {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.descriptor.as_fd()
     }
 }
 
@@ -100,14 +85,14 @@ mod tests {
     fn only_a_sleeper_is_woken_and_only_once() {
         let bell = Doorbell::new().unwrap();
         bell.ring();
-        assert_eq!(bell.rings(), 0);
+        assert_eq!(bell.descriptor().sounded(), 0);
         bell.about_to_sleep();
         bell.ring();
         bell.ring();
-        assert_eq!(bell.rings(), 1);
+        assert_eq!(bell.descriptor().sounded(), 1);
         bell.about_to_sleep();
         bell.awake();
         bell.ring();
-        assert_eq!(bell.rings(), 0);
+        assert_eq!(bell.descriptor().sounded(), 0);
     }
 }

@@ -6,12 +6,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
-use crossbeam_queue::SegQueue;
 use ringmq_shard::shard::ShardId;
 
 use super::doorbell::Doorbell;
+use super::sync::{AtomicBool, AtomicUsize, Ordering, SegQueue, fence};
 
 /// All mailboxes of a broker: `T` are the batches between shards, `C` what the process tells a shard.
 #[derive(Debug)]

@@ -14,3 +14,4 @@ pub(crate) mod question;
 pub(crate) mod report;
 pub(crate) mod ring;
 pub(crate) mod sockets;
+mod sync;

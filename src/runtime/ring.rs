@@ -189,7 +189,7 @@ impl Ring {
 
     /// Rings add to the bell's counter, and nobody takes from it: each addition is an edge.
     fn watch_bell(&mut self) {
-        let entry = poll(self.bell.as_fd(), PollFlags::IN, true, BELL);
+        let entry = poll(self.bell.descriptor().as_fd(), PollFlags::IN, true, BELL);
         self.push(entry);
     }
 
