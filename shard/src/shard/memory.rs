@@ -306,7 +306,9 @@ impl Shard {
         let Some(connection) = self.clients.connections.get(conn.index()) else {
             return;
         };
-        let (waits, charged) = (!connection.tail.is_empty(), connection.charged);
+        // A small packet, such as an acknowledgement, may free more than it takes.
+        let waits = connection.tail.len() > TAIL_BYTES_FREE;
+        let charged = connection.charged;
         let fair_part = self.clients.fair_part();
         let memory = &self.clients.memory;
         let share = memory.share;
@@ -323,6 +325,8 @@ const FAIR_BYTES_MIN: usize = 2 * 1024;
 /// a megabyte a second and 64 KiB a second, and its Keep Alive, of a second at least, is not in danger.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Bytes of an incomplete packet that are never refused.
+const TAIL_BYTES_FREE: usize = 64;
 /// What an output takes from a queue while memory is tight: it would count twice, in the window and as bytes.
 const OUTPUT_BYTES_TIGHT: usize = 64 * 1024;
 

@@ -171,6 +171,29 @@ fn disconnect_ends_who_holds_too_much() {
     assert_eq!(cluster.stats().memory_bytes, 0);
 }
 
+/// Half an acknowledgement would free more than it takes.
+#[test]
+fn a_small_packet_that_is_cut_is_waited_for_though_memory_is_full() {
+    let mut cluster = Cluster::with_limits(1, &tight(1, SlowSubscriber::DropNewest));
+    let stuck = stalled(&mut cluster, 1, 2, 1);
+    let loud = connect_on(&mut cluster, 0, "loud");
+    for n in 1..=400 {
+        cluster.send(loud, &publish_bytes("flood", &[b'x'; 1_000], 1, false, n));
+        cluster.advance(Duration::from_secs(1));
+    }
+    assert!(cluster.stats().dropped_for(DropReason::MemoryFull) > 0);
+    for client in stuck {
+        let ping = [0xc0, 0];
+        cluster.send(client, &ping[..1]);
+        cluster.settle();
+        assert!(!cluster.is_closed(client));
+        cluster.send(client, &ping[1..]);
+        cluster.settle();
+        assert!(!cluster.is_closed(client));
+    }
+    cluster.check_quiet();
+}
+
 #[test]
 fn messages_that_are_not_released_and_packets_that_are_not_finished_are_bounded() {
     let mut cluster = Cluster::with_limits(1, &tight(1, SlowSubscriber::DropNewest));
