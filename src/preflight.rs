@@ -5,6 +5,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -203,7 +205,16 @@ fn why_not_permitted() -> &'static str {
 }
 
 fn bind_listener(address: SocketAddr) -> Result<TcpListener, PreflightError> {
-    bind_to(address).map_err(|source| match source.kind() {
+    let until = Instant::now() + REBIND_TIME;
+    let bound = loop {
+        match bind_to(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                thread::sleep(REBIND_PAUSE);
+            }
+            bound => break bound,
+        }
+    };
+    bound.map_err(|source| match source.kind() {
         io::ErrorKind::AddrInUse => PreflightError::PortTaken(address),
         io::ErrorKind::AddrNotAvailable => PreflightError::NotOurAddress(address),
         io::ErrorKind::PermissionDenied => PreflightError::PortPrivileged(address),
@@ -211,6 +222,10 @@ fn bind_listener(address: SocketAddr) -> Result<TcpListener, PreflightError> {
     })
 }
 
+/// A broker that was killed leaves its port taken for some 10 ms after its end, while the kernel takes its rings apart.
+const REBIND_TIME: Duration = Duration::from_millis(500);
+/// Between two attempts.
+const REBIND_PAUSE: Duration = Duration::from_millis(5);
 /// Below this the runtime refuses to make a ring.
 const MEMLOCK_MIN: u64 = 512 * 1024;
 /// Kernels before 5.12 count the rings themselves as locked memory, later ones only the registered buffers.

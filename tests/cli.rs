@@ -285,6 +285,25 @@ fn stopping_broker_flushes() {
     }
 }
 
+/// The kernel takes a ring apart after its process has ended, and what the ring watches stays open until then.
+#[test]
+fn the_port_is_free_when_the_broker_has_ended() {
+    for shards in ["1", "2"] {
+        for _ in 0..8 {
+            let mut broker = start(ringmq().args(["--listen", "127.0.0.1:0", "--shards", shards]));
+            let addr = listening(&broker)[0];
+            stop(&mut broker);
+            drop(TcpListener::bind(addr).expect("free for anybody"));
+
+            let again = ["--listen", &addr.to_string(), "--shards", shards];
+            let mut broker = start(ringmq().args(again));
+            broker.signal("KILL");
+            broker.wait();
+            stop(&mut start(ringmq().args(again)));
+        }
+    }
+}
+
 #[test]
 fn second_signal_ends_at_once() {
     for (first, second, code) in [("TERM", "TERM", 143), ("INT", "TERM", 143), ("TERM", "INT", 130)] {

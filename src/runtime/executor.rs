@@ -136,7 +136,8 @@ impl Executor {
             let now = self.config.clock.now();
             let worked = self.turn(now.instant());
             if self.has_ended(now.instant()) {
-                return Ok(());
+                // What is not taken back keeps its socket open, until the kernel has taken the ring apart: after this process.
+                return self.sockets.look();
             }
             if worked {
                 let took = self.config.clock.now().elapsed() - now.elapsed();
