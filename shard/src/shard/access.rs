@@ -60,6 +60,12 @@ impl Access {
         }
     }
 
+    /// Whether there is anything to ask.
+    #[inline]
+    pub(super) fn has_list(&self) -> bool {
+        self.acl.is_some()
+    }
+
     /// Whether the session's client may do this. One comparison where there is no list.
     #[inline]
     pub(super) fn allows(&self, session: &mut Session, right: Right, topic: TopicName<'_>) -> bool {

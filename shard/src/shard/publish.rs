@@ -51,10 +51,12 @@ impl Shard {
                 if fault!(DeliverAtPublish) {
                     self.publish_for(now, conn, index, &mut out)?;
                 }
-                let session = &self.clients.sessions[index as usize];
-                let is_repeat = session.inbound.as_ref().is_some_and(|window| window.holds(id));
                 // A repeat is judged when it is released; and so is what belongs to the broker.
-                let lsn = if is_repeat || belongs_to_broker(topic) || self.may_publish(index, topic)? {
+                let is_kept = !self.clients.access.has_list()
+                    || belongs_to_broker(topic)
+                    || self.holds_inbound(index, id)
+                    || self.may_publish(index, topic)?;
+                let lsn = if is_kept {
                     self.hold_inbound(now, index, id, &mut out)?
                 } else {
                     // Nothing is held, so PUBREL gets its PUBCOMP, and that is all.
@@ -64,6 +66,11 @@ impl Shard {
             }
         }
         Ok(())
+    }
+
+    fn holds_inbound(&self, index: u32, id: PacketId) -> bool {
+        let session = &self.clients.sessions[index as usize];
+        session.inbound.as_ref().is_some_and(|window| window.holds(id))
     }
 
     /// Whether a message of this client to this topic is routed; if not, that is counted.
