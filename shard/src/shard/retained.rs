@@ -10,9 +10,11 @@
 //!   came by the route of an earlier subscription, whose withdrawal was on its way.
 //! - Else its live copy is still on its way here, since the route was confirmed by all; that copy is the one to deliver.
 //!
-//! In neither case does an older value of a topic follow a newer one of the same publisher.
+//! In neither case does an older value of a topic follow a newer one of the same publisher. Where a limit has dropped the live
+//! copy of the newer one, two SUBSCRIBE packets of one session that wait at once may have found one each: what the one sends makes void
+//! what is older among the replies to the other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Shard;
@@ -202,6 +204,8 @@ impl Shard {
             .map(|queued| (queued.message.origin, queued.qos))
             .collect();
         let live: BTreeSet<Origin> = held.iter().map(|held| held.message.origin).collect();
+        let others_wait = session.pending_subscribes > 1;
+        let mut left = Vec::new();
         for (filter, message) in replies.messages {
             let origin = message.origin;
             let arrives_live = origin.sequence > replies.through[origin.shard.index()] || live.contains(&origin);
@@ -226,12 +230,43 @@ impl Shard {
                     !goes_first
                 });
             }
+            if others_wait {
+                left.push(SharedMessage::clone(&message));
+            }
             self.queue_retained(key, message, granted);
         }
         self.clients.session(key.index).hold(held);
         self.clients.remove_pending_subscribe(key);
+        self.forget_older(key, &left);
         self.release_settled(key);
         self.clients.pump(key.index);
+    }
+
+    /// Takes what is older than these out of the replies to the session's other SUBSCRIBE packets. All that is older has been
+    /// found: a topic's owner answers in one order, and it had the newer one already.
+    fn forget_older(&mut self, key: SessionKey, left: &[SharedMessage]) {
+        if left.is_empty() {
+            return;
+        }
+        let newest: BTreeMap<(ShardId, &str), u64> = left
+            .iter()
+            .map(|message| {
+                (
+                    (message.origin.shard, message.topic().as_str()),
+                    message.origin.sequence,
+                )
+            })
+            .collect();
+        let others = self.subscribing.pending.values_mut();
+        for pending in others.filter(|pending| pending.session == key) {
+            let Some(replies) = &mut pending.replies else { continue };
+            replies.messages.retain(|(_, message)| {
+                let topic = (message.origin.shard, message.topic().as_str());
+                newest
+                    .get(&topic)
+                    .is_none_or(|sequence| message.origin.sequence >= *sequence)
+            });
+        }
     }
 
     /// Held messages that no SUBSCRIBE waits for any more take their places in the queue, in their order.

@@ -1,6 +1,8 @@
 //! Retained messages: stored at their owner, found by every new subscription, never going back.
 
 use super::cluster::*;
+use crate::error::DropReason;
+use crate::limits::Limits;
 
 fn retained(topic: &str, payload: &str, qos: u8, id: u16) -> Seen {
     let (topic, payload) = (topic.to_owned(), payload.as_bytes().to_vec());
@@ -207,4 +209,32 @@ fn a_thousand_retained_messages_arrive_before_what_is_published_meanwhile() {
         assert_eq!(newest.len(), 3_000);
         assert!(newest.values().all(|value| value == "new"));
     }
+}
+
+/// Two SUBSCRIBE packets wait at once for the retained message of one topic, and are answered with an older and a newer one,
+/// whose live copy a full queue refused. Neither does the older one leave twice, nor after the newer one.
+#[test]
+fn of_two_subscribes_that_wait_the_later_does_not_go_back() {
+    let limits = Limits {
+        queued_messages_max: 1,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(2, &limits);
+    let topic = cluster.topic_on(0);
+    let id = cluster.client_id_on(1, "publisher");
+    let publisher = cluster.connect(&id, true);
+    let id = cluster.client_id_on(1, "subscriber");
+    let subscriber = cluster.connect(&id, true);
+    let newer_found = subscribe_bytes(1, &[(&topic, 1), ("x", 1), ("topic/#", 1)]);
+    let older_found = subscribe_bytes(2, &[(&topic, 1), ("y", 1), ("z", 1)]);
+    cluster.send(subscriber, &[newer_found, older_found].concat());
+    cluster.step(0);
+    cluster.step(1);
+    cluster.send(publisher, &publish_bytes(&topic, b"older", 1, true, 1));
+    cluster.send(publisher, &publish_bytes(&topic, b"newer", 1, true, 2));
+    cluster.settle();
+    let texts = cluster.take_texts(subscriber);
+    assert_eq!(texts, [format!("{topic}=older"), format!("{topic}=newer")]);
+    assert_eq!(cluster.stats().dropped_for(DropReason::QueueFull), 1);
+    cluster.check_quiet();
 }
