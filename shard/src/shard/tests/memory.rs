@@ -194,6 +194,37 @@ fn a_small_packet_that_is_cut_is_waited_for_though_memory_is_full() {
     cluster.check_quiet();
 }
 
+/// The first half of a CONNECT with Clean Session 1 is not refused either: the rest of it ends the session that holds the memory.
+#[test]
+fn a_connect_that_is_cut_is_waited_for_though_nothing_fits() {
+    let mut cluster = Cluster::with_limits(1, &tight(1, SlowSubscriber::DropNewest));
+    let publisher = connect_on(&mut cluster, 0, "publisher");
+    let mut absent = 0;
+    while cluster.stats().memory_bytes < (SHARE - SHARE / 64) as u64 {
+        absent += 1;
+        let (id, topic) = (format!("absent{absent}"), absent.to_string());
+        let client = cluster.connect(&id, false);
+        cluster.send(client, &subscribe_bytes(1, &[(&topic, 1)]));
+        cluster.settle();
+        cluster.cut(client);
+        cluster.send(publisher, &publish_bytes(&topic, &[b'x'; 200], 1, false, absent));
+        cluster.advance(Duration::from_secs(1));
+    }
+    let before = cluster.stats();
+    assert_eq!(before.dropped_for(DropReason::MemoryFull), 0);
+    let connect = connect_bytes("absent1", true, 0);
+    let client = cluster.open();
+    cluster.send(client, &connect[..10]);
+    cluster.settle();
+    assert!(!cluster.is_closed(client));
+    cluster.send(client, &connect[10..]);
+    cluster.settle();
+    assert_eq!(cluster.take(client), [Seen::ConnAck(false, 0)]);
+    let after = cluster.stats();
+    assert_eq!(after.queued, before.queued - 1);
+    assert!(after.memory_bytes < before.memory_bytes);
+}
+
 #[test]
 fn messages_that_are_not_released_and_packets_that_are_not_finished_are_bounded() {
     let mut cluster = Cluster::with_limits(1, &tight(1, SlowSubscriber::DropNewest));
