@@ -85,6 +85,10 @@ mod planted {
         DeafKeepAlive: "what a client sends does not count for its Keep Alive",
         NoKeepAlive: "a silent client is never disconnected",
         LeakPending: "a SUBSCRIBE whose session has ended is never forgotten",
+        DoneWhenSent: "the store forgets a queued message when it is sent, not when it is acknowledged",
+        ReleaseWhenHeld: "the store forgets a QoS 2 message before its PUBREL",
+        ShedUncounted: "a message that is shed for want of memory is not counted",
+        PauseForEver: "a publisher that was paused because memory is short is never read again",
         UncountedDrop: "a message that a full queue refuses is not counted",
     }
 

@@ -1,6 +1,7 @@
 //! The deterministic simulator, on a fixed set of seeds. `scripts/simulate.sh` goes on from there.
 
-use ringmq_shard::simulation::{Run, run};
+use ringmq_shard::error::DropReason;
+use ringmq_shard::simulation::{Counts, Run, run};
 
 fn all_hold(seeds: std::ops::Range<u64>) {
     for seed in seeds {
@@ -34,6 +35,39 @@ fn the_same_seed_is_the_same_run() {
     for seed in 0..50 {
         assert_eq!(run(&Run::of(seed)), run(&Run::of(seed)), "seed {seed}");
     }
+}
+
+/// Seeds in which nothing goes wrong would prove nothing.
+#[test]
+fn every_kind_of_fault_happens() {
+    let mut counts = Counts::default();
+    for seed in 0..300 {
+        counts += &run(&Run::of(seed)).unwrap();
+    }
+    for (kind, count) in [
+        ("cuts", counts.cuts),
+        ("takeovers", counts.takeovers),
+        ("moves", counts.moves),
+        ("split packets", counts.split_packets),
+        ("split turns", counts.split_turns),
+        ("stalls", counts.stalls),
+        ("lost acknowledgements", counts.lost_acknowledgements),
+        ("store failures", counts.store_failures),
+        ("slowed publishers", counts.slowed),
+        ("restarts", counts.restarts),
+        ("crashes", counts.crashes),
+        ("lost batches", counts.lost_batches),
+        ("forgotten records", counts.forgotten_records),
+    ] {
+        assert!(count > 0, "no {kind}");
+    }
+    let memory_full = DropReason::ALL
+        .iter()
+        .position(|reason| *reason == DropReason::MemoryFull);
+    assert!(
+        counts.drops[memory_full.unwrap()] > 0,
+        "nothing is shed for want of memory"
+    );
 }
 
 #[cfg(feature = "planted-faults")]

@@ -426,6 +426,9 @@ impl Clients {
             if fault!(ForgetQueued) {
                 continue;
             }
+            if fault!(DoneWhenSent) {
+                done(&mut *self.store, self.volatile, session, queued.message_id);
+            }
             if !self.transmit(index, queued, None) {
                 break;
             }

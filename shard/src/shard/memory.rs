@@ -165,7 +165,9 @@ impl Clients {
             }
             _ => {}
         }
-        self.stats.drop_message(DropReason::MemoryFull);
+        if !fault!(ShedUncounted) {
+            self.stats.drop_message(DropReason::MemoryFull);
+        }
         false
     }
 
@@ -281,7 +283,9 @@ impl Shard {
 
     /// A pause is over.
     pub(super) fn on_pause_over(&mut self, now: Instant, conn: ConnId, generation: u32) {
-        if let Some(connection) = self.clients.live_connection((conn, generation)) {
+        if let Some(connection) = self.clients.live_connection((conn, generation))
+            && !fault!(PauseForEver)
+        {
             connection.paused = false;
             self.read_again(now, conn);
         }

@@ -140,6 +140,10 @@ impl Shard {
                 message: &message,
             };
             session.inbound_lsn = self.clients.store.append(record)?;
+            if fault!(ReleaseWhenHeld) {
+                let (client_id, packet_id) = (&*session.client_id, id);
+                self.clients.store.append(Record::Released { client_id, packet_id })?;
+            }
         }
         let receipt = session.inbound.get_or_insert_default().on_publish(id, message);
         debug_assert_eq!(receipt, Receipt::New);

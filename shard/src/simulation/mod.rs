@@ -2,13 +2,15 @@
 //!
 //! `run` makes a plan from a seed (`plan`) and lets a world carry it out (`world`, `turn`, `act`): the scheduler picks who
 //! goes on, a shard or a client; bytes arrive in pieces and in lumps, sockets break in the middle of a packet, batches wait
-//! in inboxes (never overtaking each other in one), a turn stops between two of its batches, stores are slow or refuse records.
+//! in inboxes (never overtaking each other in one), a turn stops between two of its batches, stores are slow or refuse records,
+//! memory is short, the broker stops or crashes and another begins with another number of shards (`restart`).
 //! The `oracle` watches the edge of the broker and panics where a promise is broken. The same seed is the same run.
 //! `shrink` takes steps out of a failing run while it still fails.
 //!
-//! Not simulated: a restart that reads a store back, which the core cannot do. What a crash would leave is checked as
-//! records: whatever is acknowledged is in a durable one, and all durable ones together are the state that clients were
-//! promised. A restart would begin at `SimStore::durable_records`.
+//! Not simulated: a restart that reads a store back, which the core cannot do; the broker that follows begins empty. What a
+//! crash leaves is checked as records: whatever is acknowledged is in a durable one, and in the middle of everything, once what
+//! was not durable is forgotten, the rest makes the state that clients were promised. A restart would begin at
+//! `SimStore::durable_records`.
 
 mod act;
 mod client;
@@ -17,6 +19,8 @@ mod network;
 mod oracle;
 mod plan;
 mod report;
+mod restart;
+mod setup;
 mod shrink;
 pub(crate) mod store;
 mod trace;
@@ -85,7 +89,7 @@ pub fn run(run: &Run) -> Result<Counts, Failure> {
 
 /// Each planted fault is found within so many seeds.
 #[cfg(feature = "planted-faults")]
-pub const HUNT_SEEDS_MAX: u64 = 5_000;
+pub const HUNT_SEEDS_MAX: u64 = 20_000;
 
 /// Runs seeds from 0 on until one finds a planted fault; how many that took, and what gave it away. `None`: more than
 /// [`HUNT_SEEDS_MAX`].

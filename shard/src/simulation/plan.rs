@@ -3,10 +3,8 @@
 //! A plan follows from its seed. Steps can be left out of it (that is how a failure is reduced) without changing the others:
 //! messages are numbered here, and whoever needs a connection makes one.
 
-use std::time::Duration;
-
 use super::dice::Dice;
-use crate::limits::{Limits, SharedStrategy, SlowSubscriber};
+use super::setup::Setup;
 
 /// A run before it begins.
 #[derive(Clone, Debug)]
@@ -15,33 +13,6 @@ pub(super) struct Plan {
     pub(super) clients: Vec<ClientPlan>,
     pub(super) messages: Vec<MessagePlan>,
     pub(super) steps: Vec<Step>,
-}
-
-/// The broker, and how the world around it behaves.
-#[derive(Clone, Debug)]
-pub(super) struct Setup {
-    pub(super) shards: u16,
-    pub(super) limits: Limits,
-    pub(super) store: StoreKind,
-    pub(super) phases: u8,
-    /// How often each shard gets its turn, relative to the others.
-    pub(super) weights: Vec<usize>,
-    /// Reads end with a packet, so that it is known which one a refusal was about.
-    pub(super) one_packet: bool,
-    /// What a socket holds on the way to a client.
-    pub(super) pipe_bytes: usize,
-    /// Percent of turns whose batches leave one by one, with others running in between.
-    pub(super) slow_leave: usize,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum StoreKind {
-    /// Nothing is kept.
-    Memory,
-    /// Records become durable some time later.
-    Slow,
-    /// And now and then none is taken.
-    Failing,
 }
 
 #[derive(Clone, Debug)]
@@ -176,6 +147,9 @@ impl Plan {
                 }
             }
         }
+        let later = &mut Dice::new(seed ^ LATER);
+        plan.setup.add_restarts(later);
+        plan.setup.limit_memory(later);
         plan
     }
 
@@ -317,55 +291,5 @@ impl Temper {
     }
 }
 
-impl Setup {
-    fn new(dice: &mut Dice) -> Setup {
-        let shards = [1, 2, 2, 2, 3, 3, 3, 4, 5, 6, 7, 8][dice.below(12)];
-        let mut limits = Limits {
-            connect_timeout: Duration::from_secs(10),
-            ..Limits::default()
-        };
-        if dice.chance(50) {
-            limits.inflight_max = dice.pick(&[1, 2, 3, 5]);
-        }
-        if dice.chance(25) {
-            limits.slow_subscriber = dice.pick(&[
-                SlowSubscriber::DropNewest,
-                SlowSubscriber::DropOldest,
-                SlowSubscriber::Disconnect,
-                SlowSubscriber::Backpressure,
-            ]);
-            limits.queued_messages_max = dice.pick(&[2, 4, 8, 20]);
-            limits.output_bytes_max = dice.pick(&[60, 200, 1_000]);
-        }
-        if dice.chance(25) {
-            limits.session_expiry = Duration::from_secs(15);
-        }
-        if dice.chance(15) {
-            limits.keep_alive_max = Duration::from_secs(10);
-        }
-        if dice.chance(15) {
-            limits.inbound_qos2_max = dice.pick(&[1, 2, 4]);
-        }
-        if dice.chance(40) {
-            limits.shared_strategy = SharedStrategy::Sticky;
-        }
-        let store = match dice.below(20) {
-            0..=12 => StoreKind::Memory,
-            13..=17 => StoreKind::Slow,
-            _ => StoreKind::Failing,
-        };
-        // What is read after a publisher must wait is not known to be handled.
-        let exact =
-            limits.queued_messages_max < 1_000 || limits.inbound_qos2_max < 1_000 || store == StoreKind::Failing;
-        Setup {
-            shards,
-            limits,
-            store,
-            phases: u8::try_from(dice.between(1, 3)).expect("few"),
-            weights: (0..shards).map(|_| dice.pick(&[1, 4, 4, 16])).collect(),
-            one_packet: exact || dice.chance(20),
-            pipe_bytes: dice.pick(&[40, 300, 20_000]),
-            slow_leave: dice.pick(&[0, 30, 80]),
-        }
-    }
-}
+/// Makes another seed of a seed, for dice that were added later than the plan's own; the scheduler's are `!seed`.
+const LATER: u64 = 0x9E37_79B9_7F4A_7C15;

@@ -33,6 +33,16 @@ pub struct Counts {
     pub resends: u64,
     /// Times that a store began to refuse records.
     pub store_failures: u64,
+    /// Publishers that were not read for a while because memory was short.
+    pub slowed: u64,
+    /// Brokers that were told to stop, and others that crashed; each was followed by another.
+    pub restarts: u64,
+    /// See above.
+    pub crashes: u64,
+    /// Batches that were under way when it ended.
+    pub lost_batches: u64,
+    /// Records that were not durable then.
+    pub forgotten_records: u64,
     /// Connections that the broker closed, by reason.
     pub closes: BTreeMap<&'static str, u64>,
     /// Messages that the broker says it dropped, in the order of [`DropReason::ALL`].
@@ -54,6 +64,11 @@ impl AddAssign<&Counts> for Counts {
             (&mut self.lost_acknowledgements, other.lost_acknowledgements),
             (&mut self.resends, other.resends),
             (&mut self.store_failures, other.store_failures),
+            (&mut self.slowed, other.slowed),
+            (&mut self.restarts, other.restarts),
+            (&mut self.crashes, other.crashes),
+            (&mut self.lost_batches, other.lost_batches),
+            (&mut self.forgotten_records, other.forgotten_records),
         ] {
             *to += from;
         }
@@ -83,6 +98,11 @@ impl fmt::Display for Counts {
             ("acknowledgements lost", self.lost_acknowledgements),
             ("packets sent again", self.resends),
             ("store failures", self.store_failures),
+            ("publishers slowed", self.slowed),
+            ("orderly restarts", self.restarts),
+            ("crashes", self.crashes),
+            ("batches lost by them", self.lost_batches),
+            ("records not yet durable", self.forgotten_records),
         ] {
             writeln!(f, "  {name:<25} {count}")?;
         }

@@ -16,8 +16,8 @@ pub(crate) struct SimStore {
 
 #[derive(Debug, Default)]
 struct State {
-    /// All records, in order: number n is at n - 1.
-    records: Vec<Entry>,
+    /// All records, in order: number n is at n - 1. With the message's number in its session, if it is about one.
+    records: Vec<(Entry, u64)>,
     /// Records up to here would survive a crash.
     durable: u64,
     fails: bool,
@@ -46,7 +46,7 @@ impl SimStore {
         let inner = &mut *self.inner.borrow_mut();
         let from = usize::try_from(inner.durable).expect("an index");
         let to = (from + count).min(inner.records.len());
-        for entry in &inner.records[from..to] {
+        for (entry, _) in &inner.records[from..to] {
             if entry.kind == "SessionEnded" {
                 inner.known.retain(|known| known.client != entry.client);
             } else {
@@ -55,6 +55,15 @@ impl SimStore {
         }
         inner.durable = to as u64;
         Lsn(inner.durable)
+    }
+
+    /// Forgets what is not durable; returns how many records that were.
+    pub(crate) fn crash(&self) -> u64 {
+        let mut inner = self.inner.borrow_mut();
+        let forgotten = inner.records.len() as u64 - inner.durable;
+        let kept = usize::try_from(inner.durable).expect("an index");
+        inner.records.truncate(kept);
+        forgotten
     }
 
     /// Whether records wait.
@@ -83,7 +92,7 @@ impl SimStore {
     }
 
     /// The durable records in order: what a restart would read.
-    pub(crate) fn durable_records(&self) -> Vec<Entry> {
+    pub(crate) fn durable_records(&self) -> Vec<(Entry, u64)> {
         let inner = self.inner.borrow();
         let to = usize::try_from(inner.durable).expect("an index");
         inner.records[..to].to_vec()
@@ -93,7 +102,7 @@ impl SimStore {
     #[cfg(test)]
     pub(crate) fn records(&self) -> Vec<String> {
         let inner = self.inner.borrow();
-        inner.records.iter().map(|entry| entry.kind.to_owned()).collect()
+        inner.records.iter().map(|(entry, _)| entry.kind.to_owned()).collect()
     }
 }
 
@@ -103,7 +112,8 @@ impl Storage for SimStore {
         if inner.fails {
             return Err(StoreError::Full);
         }
-        inner.records.push(entry(record));
+        let message_id = message_id(&record);
+        inner.records.push((entry(record), message_id));
         Ok(Lsn(inner.records.len() as u64))
     }
 
@@ -152,10 +162,7 @@ fn entry(record: Record<'_>) -> Entry {
             about = packet_id.to_string();
             ("Received", client_id)
         }
-        Record::Done { client_id, message_id } => {
-            about = message_id.to_string();
-            ("Done", client_id)
-        }
+        Record::Done { client_id, .. } => ("Done", client_id),
         Record::Held {
             client_id,
             packet_id,
@@ -177,6 +184,16 @@ fn entry(record: Record<'_>) -> Entry {
         client: client.to_owned(),
         kind,
         about,
+    }
+}
+
+/// Which message of its session a record is about.
+fn message_id(record: &Record<'_>) -> u64 {
+    match record {
+        Record::Queued { message_id, .. } | Record::Bound { message_id, .. } | Record::Done { message_id, .. } => {
+            *message_id
+        }
+        _ => 0,
     }
 }
 

@@ -4,6 +4,7 @@
 use super::network::Place;
 use super::world::World;
 use crate::codec::decode;
+use crate::error::{CloseReason, SessionError};
 use crate::shard::{ConnId, Effect, Event, Pass};
 use crate::store::{Lsn, Storage};
 
@@ -205,7 +206,7 @@ impl World {
     }
 
     /// Tells the oracle what the shard was given and what it made of it, in the order in which it happened.
-    fn observe(&mut self, at: usize, socket: Option<usize>, frames: &[Vec<u8>]) {
+    pub(super) fn observe(&mut self, at: usize, socket: Option<usize>, frames: &[Vec<u8>]) {
         let mut effects = Vec::new();
         while let Some(effect) = self.nodes[at].shard.poll_effect() {
             effects.push(effect);
@@ -214,6 +215,16 @@ impl World {
         let moved =
             |effect: &Effect| matches!(effect, Effect::Move { conn: of, .. } if Some(Place::At(at, *of)) == conn);
         let mut frames = frames;
+        // Packets come one at a time where memory is short, and the last was a QoS 2 PUBLISH that nobody holds.
+        let refused = |effect: &Effect| {
+            matches!(effect, Effect::Close { conn: of, reason: CloseReason::Session(SessionError::MemoryFull { .. }), .. }
+                if Some(Place::At(at, *of)) == conn)
+        };
+        if effects.iter().any(refused)
+            && let [handled @ .., _] = frames
+        {
+            frames = handled;
+        }
         if let Some(socket) = socket {
             if effects.iter().any(moved) {
                 frames = &[];
@@ -288,7 +299,7 @@ impl World {
     }
 
     /// The turn's batches so far, in the order in which they leave.
-    fn collect(&mut self, at: usize) {
+    pub(super) fn collect(&mut self, at: usize) {
         for pass in Pass::ALL {
             while let Some((to, batch)) = self.nodes[at].shard.poll_batch(pass) {
                 self.trace

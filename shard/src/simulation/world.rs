@@ -8,8 +8,9 @@ use super::client::{Client, Link};
 use super::dice::Dice;
 use super::network::{Place, Socket};
 use super::oracle::Oracle;
-use super::plan::{Action, Plan, StoreKind};
+use super::plan::{Action, Plan};
 use super::report::Counts;
+use super::setup::{Restart, Setup, StoreKind};
 use super::store::SimStore;
 use super::trace::Trace;
 use crate::shard::{PeerBatch, Shard, ShardConfig, ShardId};
@@ -31,6 +32,10 @@ pub(super) struct World {
     pub(super) counts: Counts,
     /// Nothing new goes wrong and nobody waits any more: everything must settle.
     pub(super) settling: bool,
+    /// Restarts that are still to come.
+    pub(super) restarts: VecDeque<Restart>,
+    /// The phase that goes on, and how many events there were before it.
+    pub(super) phase: (u8, u64),
 }
 
 /// A shard with what its process keeps for it.
@@ -58,28 +63,11 @@ pub(super) struct Node {
 impl World {
     pub(super) fn new(plan: Plan, seed: u64, trace: bool) -> World {
         let mut dice = Dice::new(seed);
-        let setup = plan.setup.clone();
-        let placement_seed = dice.seed();
-        let node = |id: u16| {
-            let store = (setup.store != StoreKind::Memory).then(SimStore::default);
-            let storage: Box<dyn Storage> = match &store {
-                Some(store) => Box::new(store.clone()),
-                None => Box::new(MemoryStore),
-            };
-            let config = ShardConfig {
-                id: ShardId(id),
-                shards: setup.shards,
-                placement_seed,
-                seed: dice.seed(),
-                limits: setup.limits.clone(),
-                acl: None,
-            };
-            Node::new(Shard::new(config, storage), store)
-        };
-        let nodes: Vec<Node> = (0..setup.shards).map(node).collect();
-        let stores = nodes.iter().map(|node| node.store.clone()).collect();
+        let (nodes, oracle) = broker(&mut dice, &plan.setup);
         World {
-            oracle: Oracle::new(&setup, placement_seed, stores),
+            oracle,
+            restarts: plan.setup.restarts.iter().copied().collect(),
+            phase: (0, 0),
             clients: plan.clients.iter().cloned().map(Client::new).collect(),
             scripts: vec![VecDeque::new(); plan.clients.len()],
             plan,
@@ -107,9 +95,12 @@ impl World {
                 }
             }
             self.trace.note(self.now, || format!("── phase {phase} ──"));
+            self.phase = (phase, self.counts.events);
             while self.scripts.iter().any(|script| !script.is_empty()) {
                 self.go_on();
+                self.restart_if_due(self.counts.events - self.phase.1);
             }
+            self.restart_if_due(u64::MAX);
             self.settle();
             self.check_quiet();
         }
@@ -123,7 +114,7 @@ impl World {
         let shards = self.nodes.len();
         match self.dice.below(100) {
             0..=54 => {
-                let weights = &self.plan.setup.weights;
+                let weights = &self.plan.setup.weights[..shards];
                 let at = self.dice.weighted(weights);
                 if self.nodes[at].pauses_until <= self.counts.events {
                     self.turn(at);
@@ -181,15 +172,16 @@ impl World {
                 self.sockets[socket].cut(0);
             }
         }
+        let until = self.counts.events + SETTLING_EVENTS_MAX;
         let mut idle = 0;
         while idle < 2 {
             idle += 1;
+            self.settling_event(until);
             let first = self.dice.below(self.nodes.len());
             for n in 0..self.nodes.len() {
                 let at = (first + n) % self.nodes.len();
                 while self.has_work(at) {
-                    self.counts.events += 1;
-                    assert!(self.counts.events < EVENTS_MAX, "the run does not settle");
+                    self.settling_event(until);
                     self.turn(at);
                     idle = 0;
                     if self.dice.chance(30) {
@@ -202,7 +194,7 @@ impl World {
                     idle = 0;
                 }
             }
-            if idle > 0 && self.is_held_back() {
+            if idle > 0 && self.held_back().next().is_some() {
                 // Two clients that hold each other back: patience ends.
                 self.now += 1_000;
                 self.oracle.now = self.now;
@@ -212,11 +204,41 @@ impl World {
         self.settling = false;
     }
 
-    /// Whether somebody has said something that a shard does not read.
-    fn is_held_back(&self) -> bool {
+    /// Counts what happens while everything settles, which may not go on for ever: neither may work make work, nor may
+    /// somebody wait for something that never comes.
+    fn settling_event(&mut self, until: u64) {
+        self.counts.events += 1;
+        assert!(
+            self.counts.events < until,
+            "the run does not settle: {}",
+            self.under_way().join(", ")
+        );
+    }
+
+    /// What keeps a run from settling.
+    fn under_way(&self) -> Vec<String> {
+        let unread = self.held_back().map(|socket| {
+            let of = &self.sockets[socket];
+            let (bytes, place) = (of.to_broker.len(), of.place);
+            format!("{bytes} bytes of socket {socket} are not read ({place:?})")
+        });
+        let busy = (0..self.nodes.len()).filter(|at| self.has_work(*at));
+        let busy = busy.map(|at| format!("shard {at} still has work"));
+        let clients = self
+            .clients
+            .iter()
+            .filter(|client| client.has_lost || client.owes_acknowledgements());
+        let clients = clients.map(|client| format!("{} waits to go on", client.plan.id));
+        unread.chain(busy).chain(clients).collect()
+    }
+
+    /// Sockets on which somebody has said something that a shard does not read.
+    fn held_back(&self) -> impl Iterator<Item = usize> {
         let unread = |socket: &Socket| !socket.closing && !socket.cut && !socket.to_broker.is_empty();
         let placed = |socket: &Socket| matches!(socket.place, Place::At(..));
-        self.sockets.iter().any(|socket| placed(socket) && unread(socket))
+        let all = self.sockets.iter().enumerate();
+        all.filter(move |(_, socket)| placed(socket) && unread(socket))
+            .map(|(at, _)| at)
     }
 
     /// A client does what is left to do in a quiet system; false if that is nothing.
@@ -272,6 +294,7 @@ impl World {
         let left = (stats.sessions, stats.subscriptions, stats.queued, stats.inflight);
         assert_eq!(left, (0, 0, 0, 0), "something of a session is left");
         assert!(self.nodes[0].shard.routes().is_empty(), "routes are left");
+        self.count_drops();
         self.counts.milliseconds += self.now - 1_000;
     }
 
@@ -304,10 +327,18 @@ impl World {
         }
         let stats = self.stats();
         self.oracle.check_quiet(&self.nodes[0].shard.routes(), &stats);
-        self.counts.drops = stats.dropped;
     }
 
-    fn stats(&self) -> crate::stats::Stats {
+    /// Adds what this broker dropped in its life.
+    pub(super) fn count_drops(&mut self) {
+        let stats = self.stats();
+        self.counts.slowed += stats.slowed;
+        for (sum, dropped) in self.counts.drops.iter_mut().zip(stats.dropped) {
+            *sum += dropped;
+        }
+    }
+
+    pub(super) fn stats(&self) -> crate::stats::Stats {
         let mut sum = crate::stats::Stats::default();
         for node in &self.nodes {
             sum += &node.shard.stats();
@@ -339,5 +370,31 @@ impl Node {
     }
 }
 
+/// The shards of a broker that has just begun, and an oracle that knows nothing of an earlier one.
+pub(super) fn broker(dice: &mut Dice, setup: &Setup) -> (Vec<Node>, Oracle) {
+    let placement_seed = dice.seed();
+    let node = |id: u16| {
+        let store = (setup.store != StoreKind::Memory).then(SimStore::default);
+        let storage: Box<dyn Storage> = match &store {
+            Some(store) => Box::new(store.clone()),
+            None => Box::new(MemoryStore),
+        };
+        let config = ShardConfig {
+            id: ShardId(id),
+            shards: setup.shards,
+            placement_seed,
+            seed: dice.seed(),
+            limits: setup.limits.clone(),
+            acl: None,
+        };
+        Node::new(Shard::new(config, storage), store)
+    };
+    let nodes: Vec<Node> = (0..setup.shards).map(node).collect();
+    let stores = nodes.iter().map(|node| node.store.clone()).collect();
+    (nodes, Oracle::new(setup, placement_seed, stores))
+}
+
 /// A run of the longest plan takes a tenth of this.
 const EVENTS_MAX: u64 = 400_000;
+/// Of twenty thousand seeds, none needs a tenth of this.
+const SETTLING_EVENTS_MAX: u64 = 100_000;

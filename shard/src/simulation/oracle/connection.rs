@@ -7,7 +7,7 @@ use super::model::{Conn, Connecting, Session};
 use crate::codec::Connect;
 use crate::error::{CloseReason, SessionError};
 use crate::limits::SlowSubscriber;
-use crate::simulation::plan::StoreKind;
+use crate::simulation::setup::StoreKind;
 
 impl Oracle {
     /// A socket is a connection of this shard from here on.
@@ -119,6 +119,7 @@ impl Oracle {
         let connect_timeout = u64::try_from(limits.connect_timeout.as_millis()).expect("short");
         let allowed = match reason {
             CloseReason::Disconnect => true,
+            CloseReason::Shutdown => self.stopping,
             CloseReason::SessionTakeover => self.conns.iter().any(|conn| conn.connect.is_some()),
             CloseReason::KeepAliveTimeout { .. } => conn.silence_max > 0 && silence >= conn.silence_max,
             CloseReason::ConnectTimeout => conn.session.is_none() && self.now - conn.opened >= connect_timeout,
@@ -126,6 +127,7 @@ impl Oracle {
             CloseReason::Session(SessionError::InboundWindowFull { held_max }) => conn
                 .session
                 .is_some_and(|session| self.sessions[session].held.len() >= usize::from(*held_max)),
+            CloseReason::Session(SessionError::MemoryFull { .. }) => self.is_short_of_memory(),
             CloseReason::Session(SessionError::SlowSubscriber { .. }) => matches!(
                 limits.slow_subscriber,
                 SlowSubscriber::Disconnect | SlowSubscriber::Backpressure
@@ -181,6 +183,7 @@ impl Oracle {
         let it = &mut self.sessions[session];
         it.ended = Some(at);
         it.held.clear();
+        it.received.clear();
         let mut groups = Vec::new();
         for sub in it.subs.iter_mut().filter(|sub| sub.until.is_none()) {
             sub.until = Some(at);

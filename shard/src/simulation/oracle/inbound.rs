@@ -1,7 +1,7 @@
 //! What clients send.
 
 use super::Oracle;
-use super::model::{Asked, Message, Reply, Sub, SubAckOwed};
+use super::model::{Asked, Flight, Message, Reply, Sub, SubAckOwed};
 use crate::codec::{Publish, QoS, SUBACK_FAILURE, Subscribe, Unsubscribe};
 
 impl Oracle {
@@ -70,6 +70,7 @@ impl Oracle {
 
     pub(super) fn on_pubrel(&mut self, socket: usize, session: usize, id: u16) {
         let message = self.sessions[session].held.remove(&id);
+        self.sessions[session].received.remove(&id);
         if let Some(message) = message {
             self.route(message, self.conns[socket].shard);
         }
@@ -77,10 +78,7 @@ impl Oracle {
     }
 
     pub(super) fn on_puback(&mut self, session: usize, id: u16) {
-        let flights = &mut self.sessions[session].flights;
-        if flights.get(&id).is_some_and(|flight| flight.qos == 1) {
-            flights.remove(&id);
-        }
+        self.finish(session, id, |flight| flight.qos == 1);
     }
 
     pub(super) fn on_pubrec(&mut self, socket: usize, session: usize, id: u16) {
@@ -95,9 +93,15 @@ impl Oracle {
     }
 
     pub(super) fn on_pubcomp(&mut self, session: usize, id: u16) {
-        let flights = &mut self.sessions[session].flights;
-        if flights.get(&id).is_some_and(|flight| flight.received) {
-            flights.remove(&id);
+        self.finish(session, id, |flight| flight.received);
+    }
+
+    fn finish(&mut self, session: usize, id: u16, is_due: impl Fn(&Flight) -> bool) {
+        let it = &mut self.sessions[session];
+        if it.flights.get(&id).is_some_and(is_due)
+            && let Some(flight) = it.flights.remove(&id)
+        {
+            it.shares.entry(flight.message).or_default().finished += 1;
         }
     }
 

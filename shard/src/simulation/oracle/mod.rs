@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use model::{Conn, Message, Session};
 
-use super::plan::Setup;
+use super::setup::Setup;
 use super::store::SimStore;
 use crate::codec::Packet;
 use crate::hash::home;
@@ -67,6 +67,8 @@ pub(super) struct Oracle {
     forbidden: u64,
     /// Deliveries that were owed and did not come: some limit's doing, if it was counted.
     missing: Vec<String>,
+    /// The broker closes its connections.
+    pub(super) stopping: bool,
 }
 
 impl Oracle {
@@ -92,7 +94,18 @@ impl Oracle {
             departures: BTreeMap::new(),
             forbidden: 0,
             missing: Vec::new(),
+            stopping: false,
         }
+    }
+
+    /// The broker begins at this time; the sockets so far belonged to an earlier one.
+    pub(super) fn begins_at(&mut self, now: u64, sockets: usize) {
+        self.now = now;
+        let gone = Conn {
+            over: true,
+            ..Conn::default()
+        };
+        self.conns = vec![gone; sockets];
     }
 
     /// A shard was handed a packet.

@@ -107,6 +107,8 @@ pub(super) struct Share {
     pub(super) owed: Vec<(u8, Option<usize>)>,
     /// Of the live ones, those that were asked for when nothing was under way.
     pub(super) counted: usize,
+    /// Deliveries that the client has acknowledged for good.
+    pub(super) finished: usize,
     /// When something of it was delivered last.
     pub(super) at: u64,
 }
@@ -126,6 +128,10 @@ pub(super) struct Session {
     pub(super) flights: BTreeMap<u16, Flight>,
     /// QoS 2 messages from the client, between PUBLISH and PUBREL.
     pub(super) held: BTreeMap<u16, usize>,
+    /// Those for which PUBREC has left.
+    pub(super) received: BTreeMap<u16, usize>,
+    /// Its CONNACK has left.
+    pub(super) promised: bool,
     pub(super) shares: BTreeMap<usize, Share>,
     /// Newest live message by publisher, topic, its QoS and that of the delivery.
     pub(super) newest: BTreeMap<(String, String, u8, u8), u64>,
@@ -148,6 +154,8 @@ impl Session {
             asked: Vec::new(),
             flights: BTreeMap::new(),
             held: BTreeMap::new(),
+            received: BTreeMap::new(),
+            promised: false,
             shares: BTreeMap::new(),
             newest: BTreeMap::new(),
             seen: BTreeMap::new(),

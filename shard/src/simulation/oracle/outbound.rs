@@ -2,9 +2,9 @@
 
 use super::Oracle;
 use super::delivery::plain;
-use super::model::{Flight, Reply};
+use super::model::{Flight, Message, Reply, Session, Sub};
 use crate::codec::{ConnAck, ConnectReturnCode, Packet, PacketId, Publish, QoS, SubAck};
-use crate::simulation::plan::StoreKind;
+use crate::simulation::setup::StoreKind;
 
 impl Oracle {
     pub(super) fn check_out(&mut self, socket: usize, packet: &Packet<'_>) {
@@ -65,6 +65,7 @@ impl Oracle {
         }
         let session = conn.session.expect("CONNACK 0 without a session");
         assert_eq!(connack.session_present, conn.session_present, "socket {socket}");
+        self.sessions[session].promised = true;
         self.needs_record(session, "SessionStarted", "");
     }
 
@@ -118,7 +119,6 @@ impl Oracle {
         let from = it.order();
         let it = &self.messages[message];
         let text = it.record_text();
-        let limited = self.setup.limits.queued_messages_max < 1_000;
         for session in self
             .sessions
             .iter()
@@ -127,12 +127,8 @@ impl Oracle {
             let Some(store) = &self.stores[session.shard] else {
                 continue;
             };
-            let stood = plain(session, &it.topic).any(|sub| {
-                let kept = sub.grants_since(from).all(|qos| qos > 0);
-                sub.is_live() && kept && sub.acknowledged.is_some_and(|acknowledged| acknowledged < from)
-            });
             let (name, client) = (&it.name, &session.client);
-            let has = !stood || limited || store.has("Queued", client, &text);
+            let has = !self.is_promised(session, it) || store.has("Queued", client, &text);
             assert!(has, "{name} is acknowledged, and a crash would lose it for {client}");
         }
         if it.retain && from != u64::MAX && self.stores[0].is_some() {
@@ -149,11 +145,25 @@ impl Oracle {
         }
     }
 
+    /// Whether the acknowledgement of this message promises that the session gets it.
+    pub(super) fn is_promised(&self, session: &Session, message: &Message) -> bool {
+        let from = message.order();
+        let stood = |sub: &Sub| {
+            let kept = sub.grants_since(from).all(|qos| qos > 0);
+            sub.is_live() && kept && sub.acknowledged.is_some_and(|acknowledged| acknowledged < from)
+        };
+        !self.is_limited() && plain(session, &message.topic).any(stood)
+    }
+
     /// PUBREC: the message is the broker's.
     fn on_received(&mut self, session: usize, id: u16, message: Option<usize>) {
         if let Some(message) = message {
             let about = format!("{id} {}", self.messages[message].record_text());
             self.needs_record(session, "Held", &about);
+            let it = &mut self.sessions[session];
+            if it.held.get(&id) == Some(&message) {
+                it.received.insert(id, message);
+            }
         }
     }
 
