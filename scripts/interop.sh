@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The broker against clients that nobody here wrote: Mosquitto's command-line clients and Paho for Python, with 1 and
-# 2 shards. Prints a line per case and `N passed, N failed`; exit 1 if one failed, 77 if a client cannot be had (never
+# The broker against clients that nobody here wrote: Mosquitto's command-line clients, over TLS too, and Paho for Python, with 1
+# and 2 shards. Prints a line per case and `N passed, N failed`; exit 1 if one failed, 77 if a client cannot be had (never
 # with CI=true, where that is a failure).
 set -uo pipefail
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
@@ -53,16 +53,42 @@ check() { # NAME EXPECTED ACTUAL
 # Whether a process is there and more than a zombie.
 running() { grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"; }
 
+# An authority, and from it a certificate with RSA for the server and one with ECDSA for a client; and another authority.
+certificates() {
+    local ec=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
+    openssl req -x509 "${ec[@]}" -days 1 -subj /CN=authority -keyout "$WORK/ca.key" -out "$WORK/ca.pem" &&
+        openssl req -x509 "${ec[@]}" -days 1 -subj /CN=other -keyout "$WORK/other.key" -out "$WORK/other.pem" &&
+        openssl req -newkey rsa:2048 -nodes -subj /CN=server -keyout "$WORK/server.key" -out "$WORK/server.csr" &&
+        openssl req "${ec[@]}" -subj /CN=ann -keyout "$WORK/client.key" -out "$WORK/client.csr" &&
+        sign server 'subjectAltName=DNS:localhost,IP:127.0.0.1' && sign client 'extendedKeyUsage=clientAuth'
+}
+sign() { # NAME EXTENSION
+    openssl x509 -req -in "$WORK/$1.csr" -CA "$WORK/ca.pem" -CAkey "$WORK/ca.key" -CAcreateserial -days 1 \
+        -extfile <(echo "$2") -out "$WORK/$1.pem"
+}
+
 start() {
     : >"$WORK/out"
-    "$BROKER" --listen 127.0.0.1:0 --shards "$SHARDS" --sys-interval 1 >"$WORK/out" 2>"$WORK/log" &
+    cat >"$WORK/ringmq.toml" <<-END
+	[[listener]]
+	listen = "127.0.0.1:0"
+
+	[[listener]]
+	listen = "127.0.0.1:0"
+	tls_certificate = "$WORK/server.pem"
+	tls_key = "$WORK/server.key"
+	tls_client_ca = "$WORK/ca.pem"
+	tls_client_certificates = "optional"
+	END
+    "$BROKER" --config "$WORK/ringmq.toml" --shards "$SHARDS" --sys-interval 1 >"$WORK/out" 2>"$WORK/log" &
     BROKER_PID=$!
     for _ in $(seq 200); do
         grep -q '^ready' "$WORK/out" && break
         kill -0 "$BROKER_PID" 2>/dev/null || { cat "$WORK/log" >&2 && exit 2; }
         sleep 0.05
     done
-    PORT=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\).*/\1/p' "$WORK/out" | head -1)
+    PORT=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\)$/\1/p' "$WORK/out")
+    TLS_PORT=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\), TLS$/\1/p' "$WORK/out")
 }
 
 # A client that does not even end when asked to (one in a signal handler may wait for itself) is ended all the same.
@@ -161,11 +187,38 @@ mosquitto_cases() {
         "$({ messages "$WORK/member1" && messages "$WORK/member2"; } | tr ' ' '\n' | sort | paste -sd' ')"
 }
 
+tls_cases() {
+    local tls=(-h localhost -p "$TLS_PORT" --cafile "$WORK/ca.pem") shown=(--cert "$WORK/client.pem" --key "$WORK/client.key") version
+    for version in tlsv1.2 tlsv1.3; do
+        subscribe "$WORK/tls" "${tls[@]}" --tls-version $version -t tls/x -q 2 -C 2 -W 10
+        limited 10 mosquitto_pub "${tls[@]}" --tls-version $version -t tls/x -q 2 -m secret
+        pub -t tls/x -q 1 -m plain
+        check "mosquitto: $version" "secret plain" "$(messages "$WORK/tls")"
+    done
+    check "mosquitto: a client's certificate" "yes" \
+        "$(limited 10 mosquitto_pub "${tls[@]}" "${shown[@]}" --tls-alpn mqtt -t x -m x 2>/dev/null && echo yes)"
+    check "mosquitto: a client's certificate that is nobody's" "refused" \
+        "$(limited 10 mosquitto_pub "${tls[@]}" --cert "$WORK/other.pem" --key "$WORK/other.key" -t x -m x >/dev/null 2>&1 || echo refused)"
+    check "mosquitto: a server that is not the one" "refused" \
+        "$(limited 10 mosquitto_pub "${tls[@]}" --cafile "$WORK/other.pem" -t x -m x >/dev/null 2>&1 || echo refused)"
+    subscribe "$WORK/tls" "${tls[@]}" -t tls/large -q 1 -F '%l' -C 1 -W 10
+    limited 20 mosquitto_pub "${tls[@]}" -t tls/large -q 2 -f "$WORK/large"
+    check "mosquitto: 1 MB over TLS" "1000000" "$(messages "$WORK/tls")"
+    check "openssl: a session is resumed" "yes" \
+        "$(limited 10 openssl s_client -connect "localhost:$TLS_PORT" -tls1_2 -reconnect </dev/null 2>/dev/null | grep -q '^Reused' && echo yes)"
+    # "R" on a line of its own asks for it.
+    check "openssl: renegotiation is refused" "no renegotiation" \
+        "$({ sleep 0.5 && echo R && sleep 0.5; } | limited 10 openssl s_client -connect "localhost:$TLS_PORT" -tls1_2 2>&1 | grep -o 'no renegotiation')"
+}
+
+certificates 2>"$WORK/openssl" >&2 || { cat "$WORK/openssl" && missing "openssl made no certificates"; }
+
 for SHARDS in 1 2; do
     start
     # `wait` without a job would wait for the broker too.
     disown "$BROKER_PID"
     mosquitto_cases
+    tls_cases
     results=$(limited 120 "$VENV/bin/python" scripts/interop/paho_cases.py "$PORT" 2>&1) || true
     while IFS=$'\t' read -r verdict name detail; do
         case $verdict in

@@ -19,14 +19,15 @@ use tracing::{error, info, warn};
 
 use crate::admin::Admin;
 use crate::auth::{Authenticator, Secrets};
-use crate::config::{Config, ListenerConfig};
-use crate::listener::{Acceptor, AcceptorConfig};
+use crate::config::{Config, TlsUserName};
+use crate::listener::{Acceptor, AcceptorConfig, Listening};
 use crate::preflight::{Host, PreflightError};
 use crate::runtime::clock::Clock;
 use crate::runtime::executor::{Control, Executor, ExecutorConfig};
 use crate::runtime::mesh::Mesh;
 use crate::runtime::report::Reports;
 use crate::startup;
+use crate::transport::tls::TlsServer;
 
 /// A running broker: threads that serve clients until a signal comes.
 #[derive(Debug)]
@@ -38,10 +39,9 @@ pub struct Broker {
     authenticator: Option<Arc<Authenticator>>,
     /// `None`: no operator asks.
     admin: Option<Arc<Admin>>,
+    /// One entry per listener; `None`: it is plain.
+    tls: Vec<Option<Arc<TlsServer>>>,
 }
-
-/// The listening sockets of one shard, and whom they let in.
-type Listening = Vec<(TcpListener, ListenerConfig)>;
 
 /// What the main thread waits for.
 #[derive(Debug)]
@@ -93,7 +93,8 @@ impl Broker {
             connections_max: config.connections_max,
             reports: Arc::clone(&reports),
         };
-        let listeners = deal_out(host.listeners, &config);
+        let tls = tls_servers(&config, secrets);
+        let listeners = deal_out(host.listeners, &config, &tls);
         let shards = start_shards(&config, secrets, &executor, &acceptor, listeners, &mesh, &sender)?;
         wait_until_all_run(&events, shards.len())?;
         let admin = match host.admin {
@@ -109,9 +110,15 @@ impl Broker {
                 "more shards than cores: none is pinned"
             );
         }
-        if secrets.passwords.is_none() && secrets.acl.as_ref().is_some_and(|acl| acl.users() > 0) {
+        let named = config.listeners.iter().any(|listener| {
+            let tls = listener.tls.as_ref();
+            tls.is_some_and(|tls| tls.user_name != TlsUserName::None)
+        });
+        let users = secrets.acl.as_ref().is_some_and(|acl| acl.users() > 0);
+        if secrets.passwords.is_none() && users && !named {
             warn!("the access control list has entries for users, but without --password-file no client is one");
         }
+        secrets.warn_of_expiry();
         startup::ready();
         Ok(Broker {
             config,
@@ -120,6 +127,7 @@ impl Broker {
             shards,
             authenticator,
             admin,
+            tls,
         })
     }
 
@@ -168,7 +176,7 @@ impl Broker {
 }
 
 impl Broker {
-    /// Reads the files that say who clients are, and what they may do, again. All of them count from here on, or none.
+    /// Reads the files that say who clients are and what they may do, and the certificates, again. All of them count from here on, or none.
     fn reload(&self) {
         let secrets = match Secrets::load(&self.config) {
             Ok(secrets) => secrets,
@@ -185,6 +193,12 @@ impl Broker {
                 self.mesh.control(shard_id(shard), Control::Acl(Arc::clone(acl)));
             }
         }
+        for (server, files) in self.tls.iter().zip(&secrets.tls) {
+            if let (Some(server), Some(files)) = (server, files) {
+                server.replace(files);
+            }
+        }
+        secrets.warn_of_expiry();
         let users = secrets.passwords.as_ref().map(|passwords| passwords.len());
         let acl_users = secrets.acl.as_ref().map(|acl| acl.users());
         info!(users, acl_users, "reloaded");
@@ -206,12 +220,12 @@ fn start_shards(
     secrets: &Secrets,
     executor: &ExecutorConfig,
     acceptor: &AcceptorConfig,
-    listeners: Vec<Listening>,
+    listeners: Vec<Vec<Listening>>,
     mesh: &Arc<Mesh<PeerBatch, Control>>,
     events: &flume::Sender<ProcessEvent>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let placement_seed = config.placement_seed.unwrap_or_else(random);
-    let start = |(index, (&core, listeners)): (usize, (&Option<usize>, Listening))| {
+    let start = |(index, (&core, listeners)): (usize, (&Option<usize>, Vec<Listening>))| {
         let id = shard_id(index);
         let builder = LocalExecutorBuilder::new(core.map_or(Placement::Unbound, Placement::Fixed))
             // Nothing goes through the executor's own rings: the shard has one, and sleeps in it.
@@ -282,12 +296,28 @@ fn wait_until_all_run(events: &flume::Receiver<ProcessEvent>, shards: usize) -> 
     Ok(())
 }
 
+/// What each listener offers in TLS, if it does.
+fn tls_servers(config: &Config, secrets: &Secrets) -> Vec<Option<Arc<TlsServer>>> {
+    let listeners = config.listeners.iter().zip(&secrets.tls);
+    listeners
+        .map(|(listener, files)| {
+            let (settings, files) = (listener.tls.as_ref()?, files.as_ref()?);
+            Some(Arc::new(TlsServer::new(settings, files)))
+        })
+        .collect()
+}
+
 /// The listening sockets that each shard accepts for.
-fn deal_out(listeners: Vec<TcpListener>, config: &Config) -> Vec<Listening> {
+fn deal_out(sockets: Vec<TcpListener>, config: &Config, tls: &[Option<Arc<TlsServer>>]) -> Vec<Vec<Listening>> {
     let shards = config.shards.len();
-    let mut dealt: Vec<Listening> = (0..shards).map(|_| Vec::new()).collect();
-    for ((listener, rules), shard) in listeners.into_iter().zip(&config.listeners).zip((0..shards).cycle()) {
-        dealt[shard].push((listener, rules.clone()));
+    let mut dealt: Vec<Vec<Listening>> = (0..shards).map(|_| Vec::new()).collect();
+    let listeners = sockets.into_iter().zip(&config.listeners).zip(tls);
+    for (((socket, rules), tls), shard) in listeners.zip((0..shards).cycle()) {
+        dealt[shard].push(Listening {
+            socket,
+            rules: rules.clone(),
+            tls: tls.clone(),
+        });
     }
     dealt
 }

@@ -1,4 +1,4 @@
-//! Everything that can be wrong with one connection: the core's errors, and the system's.
+//! Everything that can be wrong with one connection: the core's errors, TLS, and the system's.
 
 use std::io;
 
@@ -25,6 +25,9 @@ pub enum MqttError {
         /// What the system said.
         source: io::Error,
     },
+    /// What came is no TLS, or none that this listener accepts.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The client took no byte of what waits for it.
     #[error("nothing could be written for {seconds} s")]
     WriteTimeout {
@@ -33,7 +36,53 @@ pub enum MqttError {
     },
 }
 
+/// Why a TLS connection ends. The client gets the alert that belongs to it, where it can read one.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum TlsError {
+    /// A CONNECT where a handshake should begin.
+    #[error("the client speaks plain MQTT, and this listener TLS")]
+    PlainMqtt,
+    /// Something else where a handshake should begin.
+    #[error("the client does not speak TLS: its first byte is {first_byte:#04x}")]
+    NotTls {
+        /// As it came; of a TLS client it is 0x16.
+        first_byte: u8,
+    },
+    /// Nothing that both sides can do, or a handshake that is malformed.
+    #[error("TLS handshake: {0}")]
+    Handshake(rustls::Error),
+    /// The client's certificate is not one that this listener lets in, or is missing.
+    #[error("client certificate: {0}")]
+    ClientCertificate(rustls::Error),
+    /// The client gave up.
+    #[error("the client ended TLS with the alert {0:?}")]
+    Alert(rustls::AlertDescription),
+    /// After the handshake, records that nobody who knows the keys has made.
+    #[error("TLS records: {0}")]
+    Records(rustls::Error),
+}
+
+impl TlsError {
+    fn label(&self) -> &'static str {
+        match self {
+            TlsError::PlainMqtt | TlsError::NotTls { .. } => "not_tls",
+            TlsError::Handshake(_) => "tls_handshake",
+            TlsError::ClientCertificate(_) => "tls_client_certificate",
+            TlsError::Alert(_) => "tls_alert",
+            TlsError::Records(_) => "tls_records",
+        }
+    }
+}
+
 impl MqttError {
+    /// What a transport says: the system, or a layer above the socket.
+    pub(crate) fn of_transport(operation: &'static str, error: io::Error) -> MqttError {
+        match error.downcast::<TlsError>() {
+            Ok(error) => MqttError::Tls(error),
+            Err(source) => MqttError::Io { operation, source },
+        }
+    }
+
     /// The reason in metrics: lower case, words joined by `_`, one of a fixed set.
     #[must_use]
     pub fn label(&self) -> &'static str {
@@ -42,6 +91,7 @@ impl MqttError {
             MqttError::Protocol(error) => ringmq_shard::error::CloseReason::Protocol(*error).label(),
             MqttError::Session(error) => ringmq_shard::error::CloseReason::Session(*error).label(),
             MqttError::Io { .. } => "io",
+            MqttError::Tls(error) => error.label(),
             MqttError::WriteTimeout { .. } => "write_timeout",
         }
     }

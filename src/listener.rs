@@ -25,6 +25,7 @@ use crate::runtime::report::Reports;
 use crate::runtime::ring::{Ring, Watch};
 use crate::runtime::sockets::Arrival;
 use crate::transport::Transport;
+use crate::transport::tls::TlsServer;
 
 /// Binds one address.
 ///
@@ -72,10 +73,21 @@ pub(crate) struct Acceptor {
     log: LogLimiter,
 }
 
+/// A bound socket and what its connections are.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) socket: TcpListener,
+    pub(crate) rules: ListenerConfig,
+    /// `None`: plain.
+    pub(crate) tls: Option<Arc<TlsServer>>,
+}
+
 #[derive(Debug)]
 struct Listener {
     socket: TcpListener,
     rules: ListenerConfig,
+    /// `None`: plain.
+    tls: Option<Arc<TlsServer>>,
     /// Connections wait, as far as is known.
     waiting: bool,
     /// The ring reports new ones.
@@ -83,10 +95,11 @@ struct Listener {
 }
 
 impl Acceptor {
-    pub(crate) fn new(sockets: Vec<(TcpListener, ListenerConfig)>, config: AcceptorConfig) -> Acceptor {
-        let listener = |(socket, rules)| Listener {
+    pub(crate) fn new(sockets: Vec<Listening>, config: AcceptorConfig) -> Acceptor {
+        let listener = |Listening { socket, rules, tls }| Listener {
             socket,
             rules,
+            tls,
             waiting: true,
             watched: false,
         };
@@ -183,14 +196,27 @@ impl Acceptor {
             }
             return;
         }
+        let listener = &self.listeners[listener];
+        let socket = match &listener.tls {
+            None => Transport::Tcp(socket),
+            Some(tls) => match tls.accept(socket) {
+                Ok(stream) => Transport::Tls(Box::new(stream)),
+                Err(error) => {
+                    if self.log.allows("tls_setup", now) {
+                        warn!(%peer, reason = "tls_setup", "refused: {error}");
+                    }
+                    return;
+                }
+            },
+        };
         open.fetch_add(1, Ordering::Relaxed);
         reports.accepted.fetch_add(1, Ordering::Relaxed);
         let shard = ShardId(u16::try_from(self.next).expect("there are fewer shards than that"));
         self.next = (self.next + 1) % shards;
         let arrival = Arrival {
-            socket: Transport::Tcp(socket),
+            socket,
             peer,
-            admission: self.listeners[listener].rules.admission.clone(),
+            admission: listener.rules.admission.clone(),
             received: bytes::Bytes::new(),
         };
         deal(shard, arrival);
@@ -318,6 +344,7 @@ mod tests {
         let rules = ListenerConfig {
             address,
             admission: Admission::Open,
+            tls: None,
         };
         let config = AcceptorConfig {
             shards: 3,
@@ -325,7 +352,14 @@ mod tests {
             connections_max: 4,
             reports: Arc::clone(&reports),
         };
-        let mut acceptor = Acceptor::new(vec![(listener, rules)], config);
+        let mut acceptor = Acceptor::new(
+            vec![Listening {
+                socket: listener,
+                rules,
+                tls: None,
+            }],
+            config,
+        );
         let clients: Vec<_> = (0..5).map(|_| TcpStream::connect(address).unwrap()).collect();
         let mut dealt = Vec::new();
         assert!(acceptor.accept(Instant::default(), |shard, it| dealt.push((shard.0, it))));
@@ -333,15 +367,10 @@ mod tests {
         let got: Vec<_> = dealt.iter().map(|(shard, it)| (*shard, it.peer)).collect();
         assert_eq!(got, (0..4).map(of_client).collect::<Vec<_>>());
         assert_eq!(reports.rejected.load(Ordering::Relaxed), 1);
-        assert!(dealt.iter().all(
-            |(
-                _,
-                Arrival {
-                    socket: Transport::Tcp(it),
-                    ..
-                },
-            )| it.nodelay().unwrap()
-        ));
+        assert!(dealt.iter().all(|(_, arrival)| match &arrival.socket {
+            Transport::Tcp(socket) => socket.nodelay().unwrap(),
+            Transport::Tls(_) => false,
+        }));
         assert!(!acceptor.accept(Instant::default(), |_, _| unreachable!()));
     }
 

@@ -20,7 +20,7 @@ pub(crate) fn say(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
-/// How the broker is set up, and a line `listening on ADDR:PORT` for each listener.
+/// How the broker is set up, and a line `listening on ADDR:PORT` for each listener (with `, TLS` behind it where clients speak that).
 pub(crate) fn announcement(config: &Config, host: &Host) -> String {
     let limits = &config.limits;
     let mut text = format!("RingMQ {}\n", crate::VERSION);
@@ -105,9 +105,10 @@ pub(crate) fn announcement(config: &Config, host: &Host) -> String {
         format!("at most {} for queues and outputs", bytes(limits.memory_bytes_max)),
     );
     line("retained", format!("at most {}", limits.retained_max));
-    for listener in &host.listeners {
+    for (listener, rules) in host.listeners.iter().zip(&config.listeners) {
+        let tls = if rules.tls.is_some() { ", TLS" } else { "" };
         match listener.local_addr() {
-            Ok(address) => writeln!(text, "listening on {address}"),
+            Ok(address) => writeln!(text, "listening on {address}{tls}"),
             Err(error) => writeln!(text, "listening on an address that the system does not tell: {error}"),
         }
         .expect("a String takes everything");

@@ -154,6 +154,9 @@ impl Values {
             ("writes", sockets.writes),
             ("polls", sockets.polls),
             ("write_timeouts", sockets.write_timeouts),
+            ("tls/handshakes", sockets.handshakes),
+            ("tls/handshakes/resumed", sockets.handshakes_resumed),
+            ("tls/failures", sockets.tls_failures),
         ] {
             prefix.clear();
             write!(prefix, "shard/{id}/{name}").expect("a String takes everything");

@@ -333,6 +333,21 @@ const SHARD_COUNTERS: &[OfShard] = &[
         "Connections closed because the client took no byte for too long",
         |it| it.sockets.write_timeouts,
     ),
+    ("tls_handshakes", None, "TLS handshakes completed", |it| {
+        it.sockets.handshakes
+    }),
+    (
+        "tls_handshakes_resumed",
+        None,
+        "TLS handshakes that continued an earlier session",
+        |it| it.sockets.handshakes_resumed,
+    ),
+    (
+        "tls_failures",
+        None,
+        "Connections closed because of TLS, in the handshake or after it",
+        |it| it.sockets.tls_failures,
+    ),
     (
         "session_takeovers",
         None,

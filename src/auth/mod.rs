@@ -10,12 +10,14 @@ mod password;
 mod passwords;
 mod token;
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringmq_shard::access::{Acl, AclError};
 use thiserror::Error;
+use tracing::warn;
 
 use crate::config::Config;
 
@@ -24,6 +26,8 @@ pub use passwd::{PasswdArgs, PasswdError, passwd};
 pub use password::PasswordError;
 pub use passwords::Passwords;
 pub use token::Token;
+
+pub use crate::transport::tls::{Certificate, TlsFileError, TlsFiles};
 
 /// Everything that is read again on SIGHUP, read and checked as one.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +38,8 @@ pub struct Secrets {
     pub acl: Option<Arc<Acl>>,
     /// `None`: the admin listener asks for none.
     pub admin_token: Option<Arc<Token>>,
+    /// One entry per listener; `None`: it is plain.
+    pub tls: Vec<Option<TlsFiles>>,
 }
 
 impl Secrets {
@@ -45,11 +51,44 @@ impl Secrets {
         let passwords = config.password_file.as_deref().map(Passwords::read).transpose()?;
         let acl = config.acl_file.as_deref().map(read_acl).transpose()?;
         let admin_token = config.admin_token_file.as_deref().map(Token::read).transpose()?;
+        let listeners = config.listeners.iter();
+        let tls = listeners
+            .map(|listener| listener.tls.as_ref().map(TlsFiles::read).transpose())
+            .collect::<Result<_, _>>()?;
         Ok(Secrets {
             passwords: passwords.map(Arc::new),
             acl: acl.map(Arc::new),
             admin_token: admin_token.map(Arc::new),
+            tls,
         })
+    }
+
+    /// What is worth telling an operator about files that are good: a line each.
+    #[must_use]
+    pub fn notes(&self) -> String {
+        let mut text = String::new();
+        for certificate in self.certificates() {
+            let (path, until) = (certificate.path.display(), certificate.until());
+            let days = certificate.valid_for().as_secs() / SECONDS_PER_DAY;
+            writeln!(text, "{path}: valid until {until}, {days} days").expect("a String takes everything");
+        }
+        text
+    }
+
+    /// Warns of certificates that clients do not accept, or soon will not.
+    pub(crate) fn warn_of_expiry(&self) {
+        for certificate in self.certificates() {
+            let days = certificate.valid_for().as_secs() / SECONDS_PER_DAY;
+            if days < EXPIRY_WARNING_DAYS {
+                let (path, until) = (certificate.path.display(), certificate.until());
+                warn!(%path, until, days, "a certificate expires soon, or has expired");
+            }
+        }
+    }
+
+    /// Of all listeners.
+    fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.tls.iter().flatten().flat_map(|files| files.certificates.iter())
     }
 }
 
@@ -67,9 +106,16 @@ fn read(path: &Path) -> Result<String, SecretError> {
     })
 }
 
+const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
+/// Enough to get another one by hand.
+const EXPIRY_WARNING_DAYS: u64 = 14;
+
 /// A file about clients that cannot be used. Each says where.
 #[derive(Debug, Error)]
 pub enum SecretError {
+    /// A certificate, key or list of authorities.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
     /// The system does not give it.
     #[error("{path}: {source}", path = path.display())]
     Unreadable {

@@ -14,6 +14,7 @@ use ringmq_shard::limits;
 
 use super::cores::CoreList;
 use super::log::LogSetting;
+use super::tls::{ClientCertificates, TlsUserName, TlsVersion};
 
 /// An MQTT 3.1.1 broker: one io_uring executor per core.
 #[derive(Clone, Debug, Parser)]
@@ -203,6 +204,35 @@ pub struct ListenerArgs {
     #[arg(long, env = "RINGMQ_ALLOW_ANONYMOUS", value_name = "BOOL", default_value = "false", value_parser = BoolishValueParser::new(),
           num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
     pub allow_anonymous: bool,
+
+    /// Certificate chain in PEM, the server's own first: clients speak TLS. One per server name [default: none, no TLS]
+    #[arg(long, env = "RINGMQ_TLS_CERTIFICATE", value_name = "FILE", value_delimiter = ',')]
+    pub tls_certificate: Vec<PathBuf>,
+
+    /// Private key in PEM of each --tls-certificate, in the same order [default: none]
+    #[arg(long, env = "RINGMQ_TLS_KEY", value_name = "FILE", value_delimiter = ',')]
+    pub tls_key: Vec<PathBuf>,
+
+    /// Authorities in PEM whose certificates clients may show [default: none]
+    #[arg(long, env = "RINGMQ_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+
+    /// Whether clients show a certificate: none, optional, required
+    #[arg(
+        long,
+        env = "RINGMQ_TLS_CLIENT_CERTIFICATES",
+        value_name = "WHICH",
+        default_value = "none"
+    )]
+    pub tls_client_certificates: ClientCertificates,
+
+    /// What in a client's certificate is its user name: none, cn, san
+    #[arg(long, env = "RINGMQ_TLS_USER_NAME", value_name = "FIELD", default_value = "none")]
+    pub tls_user_name: TlsUserName,
+
+    /// Oldest version of TLS that clients may use: 1.2 or 1.3
+    #[arg(long, env = "RINGMQ_TLS_MIN_VERSION", value_name = "VERSION", default_value = "1.2")]
+    pub tls_min_version: TlsVersion,
 }
 
 /// `--slow-subscriber`.

@@ -14,7 +14,7 @@ use ringmq_shard::shard::Admission;
 use super::command::{Task, Typed, settings_command};
 use super::file::File;
 use super::layers::{Layer, Source};
-use super::{Config, print};
+use super::{ClientCertificates, Config, TlsUserName, print};
 
 /// Reads `script` as a command line and a file; panics where the result breaks what [`Config`] promises.
 pub fn fuzz_config(script: &[u8]) {
@@ -68,6 +68,11 @@ fn check_config(config: &Config) {
         let address = listener.address;
         assert!(address.port() == 0 || addresses.insert(address), "{address} twice");
     }
+    for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+        let shown = tls.client_certificates != ClientCertificates::None;
+        assert!(!tls.certificates.is_empty() && tls.client_ca.is_some() == shown);
+        assert!(shown || tls.user_name == TlsUserName::None);
+    }
     assert!(!config.cores.is_empty() && config.cores.iter().all(|core| CORES.contains(core)));
     assert!(config.cores.is_sorted_by(|one, next| one < next));
     assert!((1..=1_024).contains(&config.shards.len()));
@@ -86,7 +91,8 @@ fn check_config(config: &Config) {
     assert!(config.sys_interval.is_none_or(|interval| !interval.is_zero()));
 }
 
-/// Nobody comes in unasked from another host, unless the layer of that listener says so.
+/// Nobody comes in unasked from another host, unless the layer of that listener says so; a certificate that must be shown is an
+/// answer too.
 fn check_admission(config: &Config, broker: &Layer, listeners: &[Layer]) {
     let broker = listeners.is_empty().then_some(broker);
     let anonymous = listeners.iter().chain(broker).flat_map(|layer| {
@@ -96,14 +102,18 @@ fn check_admission(config: &Config, broker: &Layer, listeners: &[Layer]) {
     let anonymous: Vec<bool> = anonymous.collect();
     assert_eq!(anonymous.len(), config.listeners.len());
     for (listener, anonymous) in config.listeners.iter().zip(anonymous) {
+        let tls = listener.tls.as_ref();
+        let shown = tls.is_some_and(|tls| tls.client_certificates == ClientCertificates::Required);
+        let named = shown && tls.is_some_and(|tls| tls.user_name != TlsUserName::None);
         let expected = match config.password_file {
+            _ if named => Admission::Verify { anonymous: false },
             Some(_) => Admission::Verify { anonymous },
             None => Admission::Open,
         };
         assert_eq!(listener.admission, expected);
         let is_local = listener.address.ip().to_canonical().is_loopback();
         assert!(
-            anonymous || is_local || config.password_file.is_some(),
+            anonymous || is_local || shown || config.password_file.is_some(),
             "{}",
             listener.address
         );

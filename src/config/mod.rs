@@ -17,6 +17,7 @@ mod nearest;
 mod print;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -38,6 +39,7 @@ pub use cores::{CoreList, CoreListError};
 pub(crate) use cores::{available, ranges};
 pub use file::FileError;
 pub use log::{LogFormat, LogSetting, LogSettingError};
+pub use tls::{ClientCertificates, TlsConfig, TlsUserName, TlsVersion};
 
 /// All settings of one broker, checked against each other.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -81,8 +83,10 @@ pub struct Config {
 pub struct ListenerConfig {
     /// Port 0: the system chooses.
     pub address: SocketAddr,
-    /// Who comes in there.
+    /// Who comes in there, as far as no certificate says it.
     pub admission: Admission,
+    /// `None`: plain TCP.
+    pub tls: Option<TlsConfig>,
 }
 
 /// Settings that cannot hold together; the process ends with exit code 2.
@@ -91,7 +95,8 @@ pub enum ConfigError {
     /// A listener that other hosts reach, and no authentication.
     #[error(
         "--listen {0} is reachable from other hosts and there is no authentication: add --password-file, or \
-         --allow-anonymous to let every client in, or listen on 127.0.0.1 or [::1]"
+         --allow-anonymous to let every client in, or ask for certificates with --tls-client-certificates required, or \
+         listen on 127.0.0.1 or [::1]"
     )]
     AnonymousNotAllowed(SocketAddr),
     /// An admin listener that other hosts reach, and no token.
@@ -121,6 +126,22 @@ pub enum ConfigError {
         core: usize,
         /// Those that it may use.
         available: String,
+    },
+    /// A setting that means nothing without another.
+    #[error("{flag} needs {other}")]
+    NeedsOther {
+        /// Which flag.
+        flag: &'static str,
+        /// Which other.
+        other: &'static str,
+    },
+    /// Certificates and keys that do not go in pairs.
+    #[error("there are {certificates} of --tls-certificate and {keys} of --tls-key: each certificate has one key")]
+    KeysForCertificates {
+        /// How many.
+        certificates: usize,
+        /// How many.
+        keys: usize,
     },
     /// The first packet may not be larger than any packet.
     #[error("--max-connect-size {connect} is more than --max-packet-size {packet}")]
@@ -179,7 +200,7 @@ impl Config {
         let answer = match &typed.task {
             Task::Serve | Task::Check => match Config::with_secrets(&typed) {
                 Ok(loaded) if typed.task == Task::Serve => return loaded,
-                Ok(_) => "the configuration is good\n".to_owned(),
+                Ok((_, secrets)) => format!("the configuration is good\n{}", secrets.notes()),
                 Err(error) => refuse(&error),
             },
             Task::Print => {
@@ -275,12 +296,19 @@ fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(),
         &args.listen[..]
     };
     let anonymous = args.listener.allow_anonymous;
+    let tls = TlsConfig::from_args(&args.listener)?;
+    let (known, named) = (
+        tls.as_ref().is_some_and(TlsConfig::knows_everyone),
+        tls.as_ref().is_some_and(TlsConfig::names_everyone),
+    );
     let admission = match &args.password_file {
+        // Nobody comes in by it: each has a name from its certificate already.
+        _ if named => Admission::Verify { anonymous: false },
         Some(_) => Admission::Verify { anonymous },
         None => Admission::Open,
     };
     for &address in listen {
-        if admission == Admission::Open && !address.ip().to_canonical().is_loopback() && !anonymous {
+        if admission == Admission::Open && !known && !address.ip().to_canonical().is_loopback() && !anonymous {
             return Err(ConfigError::AnonymousNotAllowed(address));
         }
         if address.port() != 0 && listeners.iter().any(|listener| listener.address == address) {
@@ -289,6 +317,7 @@ fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(),
         listeners.push(ListenerConfig {
             address,
             admission: admission.clone(),
+            tls: tls.clone(),
         });
     }
     Ok(())
@@ -385,6 +414,8 @@ impl ConfigError {
             ConfigError::AdminNotProtected(_) => ("--admin-listen", Some("--admin-token-file")),
             ConfigError::OutOfRange { flag, .. } => (flag, None),
             ConfigError::CoreNotAvailable { .. } => ("--cores", None),
+            ConfigError::NeedsOther { flag, other } => (flag, Some(other)),
+            ConfigError::KeysForCertificates { .. } => ("--tls-certificate", Some("--tls-key")),
             ConfigError::ConnectLargerThanPacket { .. } => ("--max-connect-size", Some("--max-packet-size")),
         }
     }

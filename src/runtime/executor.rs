@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ringmq_shard::access::Acl;
-use ringmq_shard::error::{AuthenticationError, CloseReason, Denial};
+use ringmq_shard::error::{AuthenticationError, CloseReason, CodecError, Denial};
 use ringmq_shard::shard::{
     Admission, ClientId, ConnId, Credentials, Effect, Event, Pass, PeerBatch, Shard, ShardId, UserName,
 };
@@ -359,11 +359,19 @@ impl Executor {
         let Some(peer) = self.sockets.get_mut(conn).map(|connection| connection.peer) else {
             return;
         };
+        let hint = match reason {
+            // The first byte of a handshake, 0x16, as a fixed header.
+            CloseReason::Codec(CodecError::InvalidFlags {
+                packet_type: 1,
+                flags: 6,
+            }) if client.is_none() => " (the client seems to speak TLS, and this listener plain MQTT)",
+            _ => "",
+        };
         let client = client.map(|client| &**client).unwrap_or_default();
         if !reason.is_abnormal() {
             debug!(client, %peer, reason = reason.label(), "connection closed: {reason}");
         } else if self.sockets.log.allows(reason.label(), now) {
-            info!(client, %peer, reason = reason.label(), "connection closed: {reason}");
+            info!(client, %peer, reason = reason.label(), "connection closed: {reason}{hint}");
         }
     }
 

@@ -20,7 +20,10 @@ use super::wire::Connect;
 /// shards wherever there is more than one.
 #[derive(Debug)]
 pub struct Broker {
+    /// Of its first listener.
     pub addr: SocketAddr,
+    /// Of all its listeners, in order.
+    pub addrs: Vec<SocketAddr>,
     pub shards: u16,
     pub placement_seed: u64,
     process: Process,
@@ -29,25 +32,32 @@ pub struct Broker {
 impl Broker {
     /// Starts a broker with this number of shards and waits until it is ready; `flags` come after the usual ones.
     pub fn start(shards: u16, flags: &[&str]) -> Broker {
+        Broker::start_on(shards, &["--listen", "127.0.0.1:0"], flags)
+    }
+
+    /// As [`Broker::start`], listening as `listen` says: flags, or `--config` and a file with `[[listener]]` tables.
+    pub fn start_on(shards: u16, listen: &[&str], flags: &[&str]) -> Broker {
         let placement_seed = (0..)
             .find(|seed| hash::home("sub", shards, *seed).0 == 0 && hash::home("pub", shards, *seed).0 == shards - 1)
             .expect("such a seed is among the first few");
         let mut command = ringmq();
-        command.args(["--listen", "127.0.0.1:0", "--shards", &shards.to_string()]);
+        command.args(listen).args(["--shards", &shards.to_string()]);
         command.args(["--placement-seed", &placement_seed.to_string()]);
         if !flags.contains(&"--sys-interval") {
             command.args(["--sys-interval", "0"]);
         }
         let process = Process::spawn(command.args(flags));
-        let addr = process.await_output(|output| {
-            let addr = output.lines().find_map(|line| line.split("listening on ").nth(1))?;
-            output
-                .lines()
-                .any(|line| line.trim() == "ready")
-                .then(|| addr.trim().parse().expect("ADDR:PORT"))
+        let addrs: Vec<SocketAddr> = process.await_output(|output| {
+            let lines = || output.lines();
+            let addrs = lines().filter_map(|line| line.strip_prefix("listening on "));
+            let addr = |text: &str| text.split(',').next().and_then(|addr| addr.parse().ok());
+            lines()
+                .any(|line| line == "ready")
+                .then(|| addrs.map(|text| addr(text).expect("ADDR:PORT")).collect())
         });
         Broker {
-            addr,
+            addr: addrs[0],
+            addrs,
             shards,
             placement_seed,
             process,
@@ -151,6 +161,11 @@ impl Broker {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
         kib.expect("a size in KiB").trim().parse::<u64>().expect("a number") * 1024
+    }
+
+    /// Sends a signal by its name, such as `HUP`.
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
     }
 
     pub fn pid(&self) -> u32 {

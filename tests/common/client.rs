@@ -1,9 +1,11 @@
 //! A client that does exactly what a test says: it acknowledges nothing, repeats nothing and hides nothing by itself.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use rustls::{ClientConnection, StreamOwned};
 
 use super::wire::{self, Packet, Publish, take_packet};
 
@@ -13,10 +15,51 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How long nothing must happen where silence is the point; a broker that would break it does so within microseconds.
 pub const QUIET: Duration = Duration::from_millis(150);
 
+/// What the bytes travel over.
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Stream::Tcp(socket) => socket,
+            Stream::Tls(stream) => &stream.sock,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(socket) => socket.read(buffer),
+            Stream::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(socket) => socket.write(bytes),
+            Stream::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(socket) => socket.flush(),
+            Stream::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
 /// One network connection.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     /// Bytes of packets that are not yet whole.
     received: Vec<u8>,
     /// Whole packets that a test has not yet asked for.
@@ -30,6 +73,15 @@ impl Client {
         let stream = TcpStream::connect_timeout(&addr, PATIENCE).expect("the broker accepts connections");
         stream.set_nodelay(true).expect("an option of every TCP socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("not zero");
+        Client::over(Stream::Tcp(stream))
+    }
+
+    /// A client on a TLS connection.
+    pub fn over_tls(stream: StreamOwned<ClientConnection, TcpStream>) -> Client {
+        Client::over(Stream::Tls(Box::new(stream)))
+    }
+
+    fn over(stream: Stream) -> Client {
         Client {
             stream,
             received: Vec::new(),
@@ -51,7 +103,7 @@ impl Client {
     }
 
     pub fn local_addr(&self) -> SocketAddr {
-        self.stream.local_addr().expect("a connected socket")
+        self.stream.socket().local_addr().expect("a connected socket")
     }
 
     /// The next Packet Identifier: all of them in turn.
@@ -232,13 +284,54 @@ impl Client {
 
     /// Ends the connection without DISCONNECT, and waits until the broker has closed too.
     pub fn vanish(mut self) {
-        self.stream.shutdown(Shutdown::Write).expect("the connection is open");
+        self.stream
+            .socket()
+            .shutdown(Shutdown::Write)
+            .expect("the connection is open");
         while self.recv_or_close().is_some() {}
     }
 
     /// The socket itself, for what a client with manners never does to it.
     pub fn into_stream(self) -> TcpStream {
-        self.stream
+        match self.stream {
+            Stream::Tcp(socket) => socket,
+            Stream::Tls(stream) => stream.sock,
+        }
+    }
+
+    /// What reading fails with, where no packet must come.
+    ///
+    /// # Panics
+    /// If the broker sends anything, or closes in order.
+    pub fn read_error(&mut self) -> io::Error {
+        self.stream.socket().set_read_timeout(Some(PATIENCE)).expect("not zero");
+        match self.stream.read(&mut [0; 64]) {
+            Err(error) => error,
+            Ok(len) => panic!("{len} bytes instead of an error"),
+        }
+    }
+
+    /// Nothing but TLS's own word of the end, and then the end.
+    pub fn expect_close_notify(&mut self) {
+        self.stream.socket().set_read_timeout(Some(PATIENCE)).expect("not zero");
+        assert_eq!(self.stream.read(&mut [0; 64]).expect("close_notify"), 0);
+    }
+
+    /// Says in TLS that nothing more comes, and leaves the connection open.
+    pub fn close_notify(&mut self) {
+        let Stream::Tls(stream) = &mut self.stream else {
+            panic!("a plain connection")
+        };
+        stream.conn.send_close_notify();
+        stream.flush().expect("the connection is open");
+    }
+
+    /// The state of its TLS.
+    pub fn tls(&self) -> &ClientConnection {
+        match &self.stream {
+            Stream::Tcp(_) => panic!("a plain connection"),
+            Stream::Tls(stream) => &stream.conn,
+        }
     }
 
     /// `Ok(None)` is a close, `Err` a time-out.
@@ -252,7 +345,7 @@ impl Client {
             if left.is_zero() {
                 return Err(ErrorKind::TimedOut);
             }
-            self.stream.set_read_timeout(Some(left)).expect("not zero");
+            self.stream.socket().set_read_timeout(Some(left)).expect("not zero");
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Ok(None),
                 Ok(len) => {
@@ -264,6 +357,8 @@ impl Client {
                 Err(error) => match error.kind() {
                     ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
                     ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => return Ok(None),
+                    // TLS without its own word of the end: a process that was killed, or the end of a handshake that failed.
+                    ErrorKind::UnexpectedEof => return Ok(None),
                     other => panic!("reading from the broker: {other}"),
                 },
             }

@@ -151,6 +151,15 @@ impl Shard {
         }
     }
 
+    /// The transport has found out who it is.
+    pub(super) fn on_identified(&mut self, conn: ConnId, user_name: UserName) {
+        if let Some(connection) = self.clients.connections.get_mut(conn.index())
+            && connection.phase == Phase::Opening
+        {
+            connection.admission = Admission::Known(user_name);
+        }
+    }
+
     /// A CONNECT was accepted: older ones of this client that still wait are those of a connection that it has given up.
     pub(super) fn supersede(&mut self, now: Instant, client_id: &ClientId, conn: ConnId) {
         if self.authenticating.len() == 0 {

@@ -73,6 +73,14 @@ pub enum Event<'a> {
     },
     /// What clients may do is this from here on.
     Acl(Arc<Acl>),
+    /// Who the client is was proved below MQTT, before any byte of it came: what it says about itself does not count. Ignored
+    /// once it has said CONNECT.
+    Identified {
+        /// Which connection.
+        conn: ConnId,
+        /// Who it is.
+        user_name: UserName,
+    },
     /// The store says that every record up to here is durable.
     Durable(Lsn),
     /// Time passed: deadlines are looked at, and bounded work that was left over goes on.

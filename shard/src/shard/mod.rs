@@ -159,6 +159,7 @@ impl Shard {
             Event::Peer(batch) => self.on_batch(now, batch),
             Event::Authenticated { conn, ticket, verdict } => self.on_authenticated(now, conn, ticket, verdict),
             Event::Acl(acl) => self.on_acl(acl),
+            Event::Identified { conn, user_name } => self.on_identified(conn, user_name),
             Event::Durable(lsn) => self.on_durable(lsn),
             Event::Tick => self.on_tick(now),
             Event::Shutdown => self.on_shutdown(now),

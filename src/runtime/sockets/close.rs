@@ -16,13 +16,14 @@ impl Sockets {
     /// The shard closed the connection: what waits is written, until `at`; then the client's side is drained, unless
     /// the client closed in order and is told nothing more.
     pub(crate) fn close(&mut self, shard: &mut Shard, now: Instant, conn: ConnId, in_order: bool, at: Instant) {
-        let Some(connection) = self.get_mut(conn) else {
+        // Where a handshake has failed, the end is on its way.
+        let Some(connection) = self.get_mut(conn).filter(|it| it.phase == Phase::Open) else {
             return;
         };
         let generation = connection.generation;
         connection.phase = Phase::Flushing;
         connection.reading = Reading::Held;
-        if !shard.output(conn).is_empty() {
+        if connection.socket.wants_write() || !shard.output(conn).is_empty() {
             self.deadlines.add(at, DeadlineKind::Close, conn, generation);
         } else if in_order {
             self.finish(shard, now, conn);
@@ -51,6 +52,11 @@ impl Sockets {
         let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
             return;
         };
+        // Nobody has come in by it, and the shard knows nothing of it but its time limit: the client can read why.
+        let refused = connection.phase == Phase::Open
+            && connection.socket.is_handshaking()
+            && matches!(error, Some(MqttError::Tls(_)));
+        self.counters.tls_failures += u64::from(matches!(error, Some(MqttError::Tls(_))));
         if connection.phase == Phase::Open {
             let client = connection.client.as_deref().unwrap_or_default();
             let peer = connection.peer;
@@ -66,7 +72,11 @@ impl Sockets {
                 }
             }
         }
-        self.finish(shard, now, conn);
+        if refused {
+            self.drain(shard, now, conn);
+        } else {
+            self.finish(shard, now, conn);
+        }
     }
 
     pub(super) fn finish(&mut self, shard: &mut Shard, now: Instant, conn: ConnId) {

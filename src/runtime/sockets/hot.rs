@@ -6,16 +6,18 @@ use ringmq_shard::shard::ConnId;
 
 use super::super::connection::Connection;
 
-/// Two queues of connections to read. Each is read in turn, so that nobody waits for more than one round; a turn
+/// Queues of connections to read. Each is read in turn, so that nobody waits for more than one round; a turn
 /// that runs out of time goes on with the next in the queue.
 ///
 /// A connection that was sent much and has not answered is in *front*: a subscriber with a full window can take nothing
 /// before its acknowledgements are read, and with a thousand publishers between two of its turns its queue would
-/// only grow.
+/// only grow. *Handshakes* have a queue of their own, since one costs as much as hundreds of messages: whoever is
+/// connected does not wait behind those who want to be.
 #[derive(Debug, Default)]
 pub(crate) struct HotList {
     front: VecDeque<Entry>,
     back: VecDeque<Entry>,
+    handshakes: VecDeque<Entry>,
     /// Of the entry that was made last.
     ticket: u32,
 }
@@ -27,11 +29,12 @@ pub(crate) struct Entry {
     pub(crate) ticket: u32,
 }
 
-/// One of the two queues.
+/// One of the queues.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lane {
     Front,
     Back,
+    Handshakes,
 }
 
 impl HotList {
@@ -41,6 +44,8 @@ impl HotList {
         connection.ticket = self.ticket;
         let lane = if connection.owes_an_answer() {
             Lane::Front
+        } else if connection.socket.is_handshaking() {
+            Lane::Handshakes
         } else {
             Lane::Back
         };
@@ -60,6 +65,7 @@ impl HotList {
         match lane {
             Lane::Front => &mut self.front,
             Lane::Back => &mut self.back,
+            Lane::Handshakes => &mut self.handshakes,
         }
     }
 }

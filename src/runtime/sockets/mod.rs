@@ -68,6 +68,12 @@ pub(crate) struct SocketCounters {
     /// Reports of the ring: something to read, or room to write.
     pub(crate) polls: u64,
     pub(crate) write_timeouts: u64,
+    /// TLS handshakes that were completed.
+    pub(crate) handshakes: u64,
+    /// Those among them that continued an earlier session.
+    pub(crate) handshakes_resumed: u64,
+    /// Connections that ended because of TLS, in the handshake or after it.
+    pub(crate) tls_failures: u64,
 }
 
 impl Sockets {
@@ -133,6 +139,14 @@ impl Sockets {
         *slot = Some(connection);
         self.count += 1;
         self.watch(conn);
+        if self.table[conn.index()]
+            .as_ref()
+            .is_some_and(|it| it.socket.holds_more())
+        {
+            // The ring knows only of what is in the socket.
+            self.heat(conn);
+        }
+        self.settle(shard, now, conn);
         if !from.received.is_empty() {
             shard.handle(
                 now,
@@ -189,9 +203,7 @@ impl Sockets {
                     connection.watched &= !last;
                     connection.hung_up |= hung_up;
                     if connection.reading == Reading::Idle {
-                        connection.reading = Reading::Hot;
-                        let connection = self.table[conn.index()].as_mut().expect("it was found above");
-                        self.hot.push(conn, connection);
+                        self.heat(conn);
                     }
                 }
                 Watch::Writable { conn, generation } => {
@@ -231,6 +243,18 @@ impl Sockets {
                 }
             }
         }
+        let handshakes = self.hot.len(Lane::Handshakes);
+        if handshakes > 0 {
+            let begun = clock.now().elapsed();
+            for _ in 0..handshakes {
+                any |= self.read_next(Lane::Handshakes, shard, port, now, &mut scratch[..read_bytes]);
+                if clock.now().elapsed() - begun >= HANDSHAKE_TIME {
+                    // There are more, or there may be.
+                    any = true;
+                    break;
+                }
+            }
+        }
         self.scratch = scratch;
         any
     }
@@ -257,7 +281,11 @@ impl Sockets {
             return false;
         }
         let read = connection.socket.read(scratch);
+        let plain = connection.socket.is_plain();
         self.counters.reads += 1;
+        if !plain {
+            self.settle(shard, now, conn);
+        }
         match read {
             Ok(0) => self.end(shard, now, conn, None),
             Ok(bytes) => {
@@ -267,20 +295,37 @@ impl Sockets {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.counters.reads_empty += 1;
-                self.cool(conn);
-                return false;
+                return self.cool(conn);
             }
-            Err(source) => self.end(
-                shard,
-                now,
-                conn,
-                Some(MqttError::Io {
-                    operation: "read",
-                    source,
-                }),
-            ),
+            Err(error) => self.end(shard, now, conn, Some(MqttError::of_transport("read", error))),
         }
         true
+    }
+
+    /// After a read: hands on what a handshake has found out, before any byte that came with it, and sees to what the stream
+    /// wants to write by itself.
+    fn settle(&mut self, shard: &mut Shard, now: Instant, conn: ConnId) {
+        let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
+            return;
+        };
+        if let Some(handshake) = connection.socket.take_handshake() {
+            self.counters.handshakes += 1;
+            self.counters.handshakes_resumed += u64::from(handshake.resumed);
+            if let Some(user_name) = handshake.user_name {
+                shard.handle(now, Event::Identified { conn, user_name });
+            }
+        }
+        if connection.socket.wants_write() && !connection.write_blocked {
+            self.arm_write(now, conn);
+        }
+    }
+
+    /// One of the next turns reads it.
+    fn heat(&mut self, conn: ConnId) {
+        if let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) {
+            connection.reading = Reading::Hot;
+            self.hot.push(conn, connection);
+        }
     }
 
     /// A read took `count` bytes into `scratch`.
@@ -301,22 +346,29 @@ impl Sockets {
         if count == scratch.len() || connection.hung_up {
             self.hot.push(conn, connection);
         } else {
-            self.cool(conn);
+            let _ = self.cool(conn);
         }
         if open {
             shard.handle(now, Event::Bytes { conn, bytes });
         }
     }
 
-    /// Nothing more to read for now: the ring will say when there is.
-    fn cool(&mut self, conn: ConnId) {
-        let Some(connection) = self.get_mut(conn) else { return };
+    /// Nothing more to read for now: the ring will say when there is. True: the stream itself has more, and is read again.
+    fn cool(&mut self, conn: ConnId) -> bool {
+        let Some(connection) = self.get_mut(conn) else {
+            return false;
+        };
+        if connection.socket.holds_more() {
+            self.heat(conn);
+            return true;
+        }
         connection.reading = Reading::Idle;
         // A read found nothing after all: what was reported was the failure of a registration.
         connection.hung_up = false;
         if !connection.watched {
             self.watch(conn);
         }
+        false
     }
 
     fn watch(&mut self, conn: ConnId) {
@@ -367,5 +419,7 @@ const TURN_LONG: Duration = Duration::from_millis(4);
 const TURN_SHORT: Duration = Duration::from_millis(1);
 /// How long a turn reads hot connections that are not in front.
 const READ_TIME: Duration = Duration::from_micros(500);
+/// How long a turn spends on handshakes; the last one may take longer. With a certificate of ECDSA it is two or three.
+const HANDSHAKE_TIME: Duration = Duration::from_micros(250);
 /// Bytes that a closing connection may still send before it is cut off.
 const DRAIN_BYTES_MAX: u32 = 1024 * 1024;

@@ -20,6 +20,11 @@ impl Sockets {
             };
             let output = shard.output(conn);
             if output.is_empty() {
+                match connection.socket.flush() {
+                    Ok(true) => {}
+                    Ok(false) => return self.arm_write(now, conn),
+                    Err(error) => return self.end(shard, now, conn, Some(MqttError::of_transport("write", error))),
+                }
                 if connection.phase == Phase::Flushing {
                     self.drain(shard, now, conn);
                 }
@@ -36,19 +41,9 @@ impl Sockets {
                 }
             };
             let (blocked, moved) = match written {
-                Ok(bytes) => (bytes < offered, bytes),
+                Ok(bytes) => (bytes < offered || connection.socket.wants_write(), bytes),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => (true, 0),
-                Err(source) => {
-                    return self.end(
-                        shard,
-                        now,
-                        conn,
-                        Some(MqttError::Io {
-                            operation: "write",
-                            source,
-                        }),
-                    );
-                }
+                Err(error) => return self.end(shard, now, conn, Some(MqttError::of_transport("write", error))),
             };
             if moved > 0 {
                 self.note_written(conn, moved);
@@ -86,7 +81,7 @@ impl Sockets {
         }
     }
 
-    fn arm_write(&mut self, now: Instant, conn: ConnId) {
+    pub(super) fn arm_write(&mut self, now: Instant, conn: ConnId) {
         let Some(connection) = self.table.get_mut(conn.index()).and_then(Option::as_mut) else {
             return;
         };

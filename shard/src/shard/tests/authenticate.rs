@@ -258,3 +258,26 @@ fn the_last_right_connection_stays_whatever_the_order() {
         cluster.check_quiet();
     }
 }
+
+/// What the transport has proved counts, what CONNECT says about the user does not; also on another shard than the one that the
+/// client came to.
+#[test]
+fn who_is_known_before_connect_is_not_asked() {
+    let mut cluster = Cluster::new(3);
+    for n in 0..9 {
+        let client = cluster.open_as(VERIFY);
+        cluster.identify(client, "ann");
+        cluster.send(client, &connect_by(&format!("device{n}"), true, "bob", Some("wrong")));
+        cluster.settle();
+        assert_eq!(cluster.take(client), [Seen::ConnAck(false, 0)]);
+        // Too late to be somebody else.
+        cluster.identify(client, "carl");
+        cluster.settle();
+        assert!(!cluster.is_closed(client));
+    }
+    let anonymous = cluster.open_as(VERIFY);
+    cluster.identify(anonymous, "ann");
+    cluster.send(anonymous, &connect_bytes("device", true, 0));
+    cluster.settle();
+    assert_eq!(cluster.take(anonymous), [Seen::ConnAck(false, 0)]);
+}

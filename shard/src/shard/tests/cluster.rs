@@ -279,6 +279,15 @@ impl Cluster {
         self.flush(at);
     }
 
+    /// The transport has found out who the client is.
+    pub(super) fn identify(&mut self, client: Client, user_name: &str) {
+        if let Some((at, conn)) = self.sockets[client.0].at {
+            let user_name = user_name.into();
+            self.shards[at].handle(self.now, Event::Identified { conn, user_name });
+            self.flush(at);
+        }
+    }
+
     /// Hands bytes to the client's shard, which runs a turn.
     pub(super) fn send(&mut self, client: Client, bytes: &[u8]) {
         let socket = &mut self.sockets[client.0];
