@@ -64,6 +64,12 @@ impl Broker {
     /// # Errors
     /// [`PreflightError`]: the host let the checks pass and yet refused a ring, a thread or a descriptor.
     pub fn start(config: Config, secrets: &Secrets, host: Host) -> Result<Broker, PreflightError> {
+        // Chosen once: the shards and the admin listener must agree where a client lives.
+        let placement_seed = config.placement_seed.unwrap_or_else(random);
+        let config = Config {
+            placement_seed: Some(placement_seed),
+            ..config
+        };
         let announcement = startup::announcement(&config, &host);
         let (sender, events) = flume::unbounded();
         forward_signals(sender.clone())?;
@@ -98,7 +104,14 @@ impl Broker {
         let shards = start_shards(&config, secrets, &executor, &acceptor, listeners, &mesh, &sender)?;
         wait_until_all_run(&events, shards.len())?;
         let admin = match host.admin {
-            Some(listener) => Some(Admin::start(&config, secrets, listener, &mesh, &reports)?),
+            Some(listener) => Some(Admin::start(
+                &config,
+                placement_seed,
+                secrets,
+                listener,
+                &mesh,
+                &reports,
+            )?),
             None => None,
         };
 

@@ -191,7 +191,7 @@ fn a_token_is_asked_for_by_everything_but_health() {
     let folder = Folder::new();
     let file = folder.write("token", "a-token-of-some-length\n");
     let broker = Broker::start(1, &[&ADMIN[..], &["--admin-token-file", &file]].concat());
-    for path in ["/healthz", "/readyz"] {
+    for path in ["/", "/healthz", "/readyz"] {
         assert_eq!(broker.get(path).status, 200, "{path}");
     }
     let status = |headers: &[&str]| broker.ask("GET", "/metrics", headers).status;

@@ -135,6 +135,9 @@ pub enum CloseReason {
     /// No complete CONNECT in time.
     #[error("no CONNECT in time")]
     ConnectTimeout,
+    /// An operator ended the connection.
+    #[error("closed by an operator")]
+    Kicked,
     /// The broker stops.
     #[error("the broker stops")]
     Shutdown,
@@ -165,6 +168,7 @@ impl CloseReason {
             CloseReason::SessionTakeover => "takeover",
             CloseReason::KeepAliveTimeout { .. } => "keep_alive_timeout",
             CloseReason::ConnectTimeout => "connect_timeout",
+            CloseReason::Kicked => "kicked",
             CloseReason::Shutdown => "shutdown",
             CloseReason::Codec(error) => error.label(),
             CloseReason::Protocol(error) => match error {

@@ -53,15 +53,18 @@ pub(super) struct Facts {
     pub(super) started_at: u64,
     pub(super) connections_max: u64,
     pub(super) memory_bytes_max: u64,
+    /// Decides the home of a client and the owner of a topic.
+    pub(super) placement_seed: u64,
 }
 
 impl Facts {
-    pub(super) fn of(config: &Config) -> Facts {
+    pub(super) fn of(config: &Config, placement_seed: u64) -> Facts {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Facts {
             started_at: since_1970.as_secs(),
             connections_max: config.connections_max as u64,
             memory_bytes_max: config.limits.memory_bytes_max as u64,
+            placement_seed,
         }
     }
 }
@@ -438,6 +441,7 @@ mod tests {
             started_at: 0,
             connections_max: 1,
             memory_bytes_max: 1,
+            placement_seed: 1,
         };
         encode(format, &facts, &Reports::new(2), vec![ShardState::default(); 2]).unwrap()
     }
@@ -464,6 +468,50 @@ mod tests {
             .map(|name| format!("ringmq_{name}"))
             .collect();
         assert_eq!(documented, names());
+    }
+
+    /// A panel that asks for a metric that there is not stays empty, and nobody is told.
+    #[test]
+    fn the_dashboard_asks_for_metrics_that_there_are() {
+        let dashboard: serde_json::Value =
+            serde_json::from_str(include_str!("../../packaging/grafana/ringmq.json")).unwrap();
+        let mut queries = Vec::new();
+        expressions(&dashboard, &mut queries);
+        assert!(queries.len() > 20, "{queries:?}");
+        let (known, mut asked) = (names(), BTreeSet::new());
+        for query in queries {
+            let words = query.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+            for word in words.filter(|word| word.starts_with("ringmq_")) {
+                let family = ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .find_map(|end| word.strip_suffix(end));
+                let name = family.filter(|family| known.contains(*family)).unwrap_or(word);
+                assert!(known.contains(name), "{word} in {query}");
+                asked.insert(name.to_owned());
+            }
+        }
+        // Those are for a closer look than a dashboard's.
+        for name in known.difference(&asked) {
+            let is_detail = ["socket", "packets_", "start_time"]
+                .iter()
+                .any(|part| name.contains(part));
+            assert!(is_detail, "{name} is in no panel");
+        }
+    }
+
+    fn expressions(value: &serde_json::Value, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                for (key, value) in fields {
+                    match value.as_str() {
+                        Some(text) if key == "expr" || key == "definition" => found.push(text.to_owned()),
+                        _ => expressions(value, found),
+                    }
+                }
+            }
+            serde_json::Value::Array(values) => values.iter().for_each(|value| expressions(value, found)),
+            _ => {}
+        }
     }
 
     #[test]

@@ -2,10 +2,13 @@
 //!
 //! Read [`routes`] first: what there is to ask for. One thread of its own ([`server`]) serves a bounded number of connections, each
 //! for one request and a bounded time; hyper reads and writes HTTP on a [`stream`]. [`shards`] asks the shards through their
-//! control channels and waits for the answers, with a limit. [`metrics`] writes their numbers for Prometheus. Nothing here lies on the
+//! control channels and waits for the answers, with a limit. [`metrics`] writes their numbers for Prometheus, [`api`] what is known of shards, clients and
+//! retained messages as JSON; [`page`] shows it. Nothing here lies on the
 //! path of a message: a shard answers between its events, and only what it was asked.
 
+mod api;
 mod metrics;
+mod page;
 mod routes;
 mod server;
 mod shards;
@@ -46,6 +49,7 @@ impl Admin {
     /// The system gave no thread or descriptor.
     pub(crate) fn start(
         config: &Config,
+        placement_seed: u64,
         secrets: &Secrets,
         listener: TcpListener,
         mesh: &Arc<Mesh<PeerBatch, Control>>,
@@ -56,7 +60,7 @@ impl Admin {
             stopping: AtomicBool::new(false),
         });
         let bell = Arc::new(Doorbell::new()?);
-        let facts = Facts::of(config);
+        let facts = Facts::of(config, placement_seed);
         let cores = spare_cores(config);
         let (mesh, reports) = (Arc::clone(mesh), Arc::clone(reports));
         let shared = Arc::clone(&admin);

@@ -1,17 +1,21 @@
 //! What there is to ask for, and who may.
 //!
 //! ```text
+//! GET /               the status page                      open
 //! GET /metrics        for Prometheus                       token
 //! GET /healthz        whether the process lives            open
 //! GET /readyz         whether it takes clients             open
+//! /api/…              see `api`                            token
 //! ```
-//! Where there is a token, all but health asks for it (RFC 6750). Where there is none, the address is of this host only, and a browser on
+//! Where there is a token, all but health and the page, which has nothing to hide, asks for it (RFC 6750). Where there is none, the address is of this host only, and a browser on
 //! it could be led here by any page that it shows; so a request must name the host by number or as `localhost`, which a page
 //! under a name of its own cannot (DNS rebinding).
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -20,7 +24,9 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use ringmq_shard::shard::ShardId;
 
+use super::api::Slowest;
 use super::metrics::{self, Facts, Format};
+use super::page::Page;
 use super::server::Alarms;
 use super::shards::Shards;
 use super::{Admin, shards};
@@ -30,12 +36,15 @@ use crate::runtime::report::Reports;
 #[derive(Debug)]
 pub(super) struct App {
     admin: Arc<Admin>,
-    shards: Shards,
-    reports: Arc<Reports>,
-    facts: Facts,
+    pub(super) shards: Shards,
+    pub(super) reports: Arc<Reports>,
+    pub(super) facts: Facts,
+    page: Page,
+    /// The last answer about the slowest clients, and when it was made.
+    pub(super) slowest: RefCell<Option<(Instant, Slowest)>>,
 }
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 impl App {
     pub(super) fn new(admin: Arc<Admin>, shards: Shards, reports: Arc<Reports>, facts: Facts) -> App {
@@ -44,6 +53,8 @@ impl App {
             shards,
             reports,
             facts,
+            page: Page::new(),
+            slowest: RefCell::default(),
         }
     }
 
@@ -92,11 +103,18 @@ impl App {
     async fn route(&self, request: &Request<Incoming>) -> Answer {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         match request.uri().path() {
-            "/metrics" | "/healthz" | "/readyz" if !reads => not_allowed("GET, HEAD"),
+            "/" | "/metrics" | "/healthz" | "/readyz" if !reads => not_allowed("GET, HEAD"),
+            "/" => self.page.answer(),
             "/metrics" => self.metrics(request).await,
             "/healthz" => self.health(),
             "/readyz" => self.readiness().await,
-            _ => text(StatusCode::NOT_FOUND, "there is nothing here"),
+            path => match path.strip_prefix("/api/") {
+                Some(path) => {
+                    self.api(request.method(), path, request.uri().query().unwrap_or_default())
+                        .await
+                }
+                None => text(StatusCode::NOT_FOUND, "there is nothing here"),
+            },
         }
     }
 
@@ -146,7 +164,7 @@ impl App {
 
 /// Tells nothing that a stranger should not know.
 fn is_open(path: &str) -> bool {
-    matches!(path, "/healthz" | "/readyz")
+    matches!(path, "/" | "/healthz" | "/readyz")
 }
 
 fn bearer(value: &HeaderValue) -> Option<&[u8]> {
@@ -169,7 +187,7 @@ fn list(shards: &[ShardId]) -> String {
     names.join(", ")
 }
 
-fn not_allowed(allowed: &'static str) -> Answer {
+pub(super) fn not_allowed(allowed: &'static str) -> Answer {
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, &format!("allowed: {allowed}"));
     answer
         .headers_mut()
@@ -178,11 +196,11 @@ fn not_allowed(allowed: &'static str) -> Answer {
 }
 
 /// One line for a person.
-fn text(status: StatusCode, line: &str) -> Answer {
+pub(super) fn text(status: StatusCode, line: &str) -> Answer {
     body(status, "text/plain; charset=utf-8", format!("{line}\n"))
 }
 
-fn body(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+pub(super) fn body(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     answer

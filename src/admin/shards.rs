@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use ringmq_shard::shard::{PeerBatch, ShardId};
+use thiserror::Error;
 
 use super::server::Alarms;
 use crate::runtime::doorbell::Doorbell;
@@ -46,6 +47,11 @@ pub(super) struct ShardState {
     /// It answered within [`ANSWER_TIME`].
     pub(super) up: bool,
 }
+
+/// A shard that does not answer.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("shard {0} does not answer")]
+pub(super) struct Silent(ShardId);
 
 impl Shards {
     pub(super) fn new(mesh: Arc<Mesh<PeerBatch, Control>>, bell: Arc<Doorbell>) -> Shards {
@@ -83,6 +89,36 @@ impl Shards {
             up: *up,
         };
         lines.iter().zip(&fresh).map(state).collect()
+    }
+
+    /// Asks one shard.
+    ///
+    /// # Errors
+    /// It does not answer in time, or is known not to.
+    pub(super) async fn ask<T>(
+        &self,
+        shard: ShardId,
+        question: impl FnOnce(Reply<T>) -> Question,
+    ) -> Result<T, Silent> {
+        // Opens a question for numbers, by whose age it is known whether the shard answers at all.
+        self.look(Instant::now());
+        if self.silent_for(ANSWER_TIME).contains(&shard) {
+            return Err(Silent(shard));
+        }
+        let (reply, answer) = Reply::new(&self.bell);
+        self.put(shard, question(reply));
+        let until = Instant::now() + ANSWER_TIME;
+        self.alarms.set(until);
+        poll_fn(|_| match answer.try_recv() {
+            Ok(answer) => Poll::Ready(Ok(answer)),
+            Err(_) if Instant::now() >= until => Poll::Ready(Err(Silent(shard))),
+            Err(_) => Poll::Pending,
+        })
+        .await
+    }
+
+    pub(super) fn len(&self) -> u16 {
+        u16::try_from(self.mesh.shards()).expect("the configuration allows fewer shards than that")
     }
 
     /// The shards that have not answered for longer than a process that lives should take.

@@ -193,7 +193,11 @@ impl Executor {
                 Control::Verdict { conn, ticket, verdict } => {
                     self.shard.handle(now, Event::Authenticated { conn, ticket, verdict });
                 }
-                Control::Ask(question) => self.answer(*question),
+                Control::Ask(question) => {
+                    // What was acknowledged before the question was asked is in the inbox by now, and must count in the answer.
+                    self.take_inbox(now);
+                    self.answer(*question, now);
+                }
                 Control::Acl(acl) => self.shard.handle(now, Event::Acl(acl)),
                 Control::Shutdown => {
                     self.stopping = Some(now + self.config.shutdown_timeout);
@@ -410,10 +414,9 @@ impl Executor {
         }
     }
 
-    fn answer(&mut self, question: Question) {
-        match question {
-            Question::Numbers(reply) => reply.send(self.numbers()),
-        }
+    fn answer(&mut self, question: Question, now: Instant) {
+        let numbers = self.numbers();
+        question.answer(&mut self.shard, &self.sockets, now, numbers);
     }
 
     fn next_deadline(&self) -> Option<Instant> {

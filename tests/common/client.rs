@@ -149,7 +149,7 @@ impl Client {
     pub fn expect_close(&mut self) {
         let packet = self.recv_or_close();
         assert_eq!(packet, None, "instead of the close");
-        assert_eq!(self.received, [], "part of a packet before the close");
+        assert!(self.received.is_empty(), "part of a packet before the close");
     }
 
     /// The broker has nothing for this client: not before a PINGRESP, and not for a moment after it.

@@ -89,6 +89,16 @@ impl Registry {
         self.filter(filter).local.as_slice()
     }
 
+    /// The QoS that a local subscriber of a filter was granted. O(1).
+    #[must_use]
+    pub fn granted(&self, filter: FilterId, session: u32) -> Option<QoS> {
+        let subscriber = match &self.filter(filter).local {
+            Subscribers::Few(list) => list.iter().find(|subscriber| subscriber.session == session),
+            Subscribers::Many(many) => many.places.get(&session).map(|place| &many.list[*place as usize]),
+        };
+        subscriber.map(|subscriber| subscriber.qos)
+    }
+
     /// The other shards with subscribers, as a set of bits.
     #[must_use]
     pub fn remote_shards(&self, filter: FilterId) -> u64 {

@@ -7,7 +7,7 @@
 //!
 //! What the shard does is told in the order in which a client meets it: `receive` (bytes to packets), `authenticate`,
 //! `connect`, `publish`, `route` (who gets it), `clients` (how it leaves), `subscribe`, `retained`, `depart` (how a connection and a
-//! session end), `peers` (what other shards send); `access` is asked along the way.
+//! session end), `peers` (what other shards send), `inspect` (what an operator asks); `access` is asked along the way.
 
 mod access;
 mod authenticate;
@@ -18,6 +18,7 @@ mod depart;
 mod event;
 #[doc(hidden)]
 pub mod fuzz;
+mod inspect;
 mod memory;
 mod outgoing;
 mod output;
@@ -42,6 +43,7 @@ use timers::{Timer, Timers};
 
 pub use authenticate::{Admission, Credentials, UserName};
 pub use event::{ClientId, ConnId, Effect, Event, Pass, ShardId};
+pub use inspect::{ClientDetail, ClientPage, ClientQuery, ClientSummary, Kicked, Subscription};
 pub use output::{Output, SpareBuffers};
 pub use peer::PeerBatch;
 
@@ -164,6 +166,11 @@ impl Shard {
             Event::Tick => self.on_tick(now),
             Event::Shutdown => self.on_shutdown(now),
         }
+        self.conclude(now);
+    }
+
+    /// Does what an event made necessary.
+    fn conclude(&mut self, now: Instant) {
         self.run_scans();
         self.run_deferred(now);
         debug_assert!(self.clients.deferred.is_empty());

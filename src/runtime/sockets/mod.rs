@@ -95,6 +95,12 @@ impl Sockets {
         }
     }
 
+    /// Where a connection comes from.
+    pub(crate) fn peer(&self, conn: ConnId) -> Option<SocketAddr> {
+        let connection = self.table.get(conn.index())?.as_ref()?;
+        Some(connection.peer)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }

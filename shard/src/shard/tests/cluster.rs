@@ -10,7 +10,7 @@ use crate::error::AuthenticationError;
 use crate::hash::{Random, home};
 use crate::limits::Limits;
 use crate::shard::{
-    Admission, ConnId, Credentials, Effect, Event, Pass, PeerBatch, Shard, ShardConfig, ShardId, UserName,
+    Admission, ConnId, Credentials, Effect, Event, Kicked, Pass, PeerBatch, Shard, ShardConfig, ShardId, UserName,
 };
 use crate::simulation::store::SimStore;
 pub(super) use crate::simulation::wire::*;
@@ -189,6 +189,21 @@ impl Cluster {
             .map(|n| format!("{name}{n}"))
             .find(|id| home(id, shards, PLACEMENT_SEED) == ShardId(shard))
             .unwrap()
+    }
+
+    pub(super) fn home_of(&self, client_id: &str) -> usize {
+        home(client_id, u16::try_from(self.shards.len()).unwrap(), PLACEMENT_SEED).index()
+    }
+
+    pub(super) fn shard(&mut self, at: usize) -> &mut Shard {
+        &mut self.shards[at]
+    }
+
+    /// As an operator does.
+    pub(super) fn kick(&mut self, at: usize, client_id: &str) -> Kicked {
+        let kicked = self.shards[at].kick(self.now, client_id);
+        self.flush(at);
+        kicked
     }
 
     /// A topic whose retained message lives on this shard.

@@ -6,6 +6,7 @@ mod cluster;
 mod access;
 mod authenticate;
 mod connect;
+mod inspect;
 mod limits;
 mod memory;
 mod qos;
