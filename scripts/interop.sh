@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The broker against clients that nobody here wrote: Mosquitto's command-line clients, over TLS too, and Paho for Python, with 1
-# and 2 shards. Prints a line per case and `N passed, N failed`; exit 1 if one failed, 77 if a client cannot be had (never
+# The broker against clients that nobody here wrote: Mosquitto's command-line clients, over TLS too, and Paho for Python, both over a
+# Unix domain socket too, with 1 and 2 shards. Prints a line per case and `N passed, N failed`; exit 1 if one failed, 77 if a client cannot be had (never
 # with CI=true, where that is a failure).
 set -uo pipefail
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
@@ -72,6 +72,9 @@ start() {
     cat >"$WORK/ringmq.toml" <<-END
 	[[listener]]
 	listen = "127.0.0.1:0"
+
+	[[listener]]
+	listen = "unix:$WORK/mqtt.sock"
 
 	[[listener]]
 	listen = "127.0.0.1:0"
@@ -211,6 +214,13 @@ tls_cases() {
         "$({ sleep 0.5 && echo R && sleep 0.5; } | limited 10 openssl s_client -connect "localhost:$TLS_PORT" -tls1_2 2>&1 | grep -o 'no renegotiation')"
 }
 
+unix_cases() {
+    subscribe "$WORK/unix" --unix "$WORK/mqtt.sock" -t 'unix/#' -q 2 -F '%l' -C 2 -W 10
+    limited 10 mosquitto_pub --unix "$WORK/mqtt.sock" -t unix/large -q 2 -f "$WORK/large"
+    pub -t unix/small -q 1 -m plain
+    check "mosquitto: over a unix socket" "1000000 5" "$(messages "$WORK/unix")"
+}
+
 certificates 2>"$WORK/openssl" >&2 || { cat "$WORK/openssl" && missing "openssl made no certificates"; }
 
 for SHARDS in 1 2; do
@@ -219,7 +229,8 @@ for SHARDS in 1 2; do
     disown "$BROKER_PID"
     mosquitto_cases
     tls_cases
-    results=$(limited 120 "$VENV/bin/python" scripts/interop/paho_cases.py "$PORT" 2>&1) || true
+    unix_cases
+    results=$(limited 120 "$VENV/bin/python" scripts/interop/paho_cases.py "$PORT" "$WORK/mqtt.sock" 2>&1) || true
     while IFS=$'\t' read -r verdict name detail; do
         case $verdict in
         ok) check "paho: $name" ok ok ;;

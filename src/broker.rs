@@ -3,7 +3,6 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
-use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -20,7 +19,7 @@ use tracing::{error, info, warn};
 use crate::admin::Admin;
 use crate::auth::{Authenticator, Secrets};
 use crate::config::{Config, TlsUserName};
-use crate::listener::{Acceptor, AcceptorConfig, Listening};
+use crate::listener::{Acceptor, AcceptorConfig, ListenSocket, Listening};
 use crate::preflight::{Host, PreflightError};
 use crate::runtime::clock::Clock;
 use crate::runtime::executor::{Control, Executor, ExecutorConfig};
@@ -321,7 +320,7 @@ fn tls_servers(config: &Config, secrets: &Secrets) -> Vec<Option<Arc<TlsServer>>
 }
 
 /// The listening sockets that each shard accepts for.
-fn deal_out(sockets: Vec<TcpListener>, config: &Config, tls: &[Option<Arc<TlsServer>>]) -> Vec<Vec<Listening>> {
+fn deal_out(sockets: Vec<ListenSocket>, config: &Config, tls: &[Option<Arc<TlsServer>>]) -> Vec<Vec<Listening>> {
     let shards = config.shards.len();
     let mut dealt: Vec<Vec<Listening>> = (0..shards).map(|_| Vec::new()).collect();
     let listeners = sockets.into_iter().zip(&config.listeners).zip(tls);

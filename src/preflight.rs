@@ -4,7 +4,7 @@
 //! [`EXIT_CONFIG`].
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 
 use crate::admin;
-use crate::config::Config;
-use crate::listener::bind_to;
+use crate::config::{Config, ListenAddress};
+use crate::listener::{ListenSocket, bind_tcp};
 use crate::runtime::ring;
 
 /// The exit code of a host or configuration that the broker cannot run with (EX_CONFIG of sysexits.h).
@@ -23,7 +23,7 @@ pub const EXIT_CONFIG: u8 = 78;
 /// What was found, and the sockets that are bound.
 #[derive(Debug)]
 pub struct Host {
-    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) listeners: Vec<ListenSocket>,
     /// Where operators ask.
     pub(crate) admin: Option<TcpListener>,
     /// Release of the kernel.
@@ -91,18 +91,18 @@ pub enum PreflightError {
     #[error(
         "{0} is taken: another process listens there. Remedy: stop it (ss -ltnp shows it), or choose another --listen"
     )]
-    PortTaken(SocketAddr),
+    PortTaken(ListenAddress),
     /// None of this host's addresses.
     #[error("{0} is no address of this host. Remedy: choose another --listen (ip address shows what there is)")]
-    NotOurAddress(SocketAddr),
+    NotOurAddress(ListenAddress),
     /// A port under 1024.
     #[error("{0} needs a privilege. Remedy: choose a port from 1024 up, or grant CAP_NET_BIND_SERVICE")]
-    PortPrivileged(SocketAddr),
+    PortPrivileged(ListenAddress),
     /// Binding failed for another reason.
     #[error("cannot listen on {address}: {source}. Remedy: choose another --listen")]
     Listen {
         /// Where.
-        address: SocketAddr,
+        address: ListenAddress,
         /// What the system said.
         source: io::Error,
     },
@@ -142,9 +142,12 @@ pub fn check(config: &Config) -> Result<Host, PreflightError> {
         listeners: config
             .listeners
             .iter()
-            .map(|listener| bind_listener(listener.address))
+            .map(|listener| bind_listener(&listener.address))
             .collect::<Result<_, _>>()?,
-        admin: config.admin_listen.map(bind_listener).transpose()?,
+        admin: config
+            .admin_listen
+            .map(|address| patiently(|| bind_tcp(address)).map_err(|source| refusal(&address.into(), source)))
+            .transpose()?,
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         memlock,
         descriptors,
@@ -204,22 +207,32 @@ fn why_not_permitted() -> &'static str {
     }
 }
 
-fn bind_listener(address: SocketAddr) -> Result<TcpListener, PreflightError> {
+fn bind_listener(address: &ListenAddress) -> Result<ListenSocket, PreflightError> {
+    patiently(|| ListenSocket::bind(address)).map_err(|source| refusal(address, source))
+}
+
+/// Binds again for a while where somebody else is about to be gone.
+fn patiently<T>(bind: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let until = Instant::now() + REBIND_TIME;
-    let bound = loop {
-        match bind_to(address) {
+    loop {
+        match bind() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
                 thread::sleep(REBIND_PAUSE);
             }
-            bound => break bound,
+            bound => return bound,
         }
-    };
-    bound.map_err(|source| match source.kind() {
+    }
+}
+
+fn refusal(address: &ListenAddress, source: io::Error) -> PreflightError {
+    let is_port = matches!(address, ListenAddress::Tcp(_));
+    let address = address.clone();
+    match source.kind() {
         io::ErrorKind::AddrInUse => PreflightError::PortTaken(address),
         io::ErrorKind::AddrNotAvailable => PreflightError::NotOurAddress(address),
-        io::ErrorKind::PermissionDenied => PreflightError::PortPrivileged(address),
+        io::ErrorKind::PermissionDenied if is_port => PreflightError::PortPrivileged(address),
         _ => PreflightError::Listen { address, source },
-    })
+    }
 }
 
 /// A broker that was killed leaves its port taken for some 10 ms after its end, while the kernel takes its rings apart.
@@ -241,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_one_line_with_a_remedy() {
-        let address = "127.0.0.1:1883".parse().unwrap();
+        let address = || "127.0.0.1:1883".parse().unwrap();
         for error in [
             PreflightError::RingNotPermitted,
             PreflightError::NoRing,
@@ -253,11 +266,11 @@ mod tests {
             PreflightError::Ring(Errno::IO.into()),
             PreflightError::Memlock { got: 64, needed: 512 },
             PreflightError::Descriptors { got: 16, needed: 40 },
-            PreflightError::PortTaken(address),
-            PreflightError::NotOurAddress(address),
-            PreflightError::PortPrivileged(address),
+            PreflightError::PortTaken(address()),
+            PreflightError::NotOurAddress(address()),
+            PreflightError::PortPrivileged(address()),
             PreflightError::Listen {
-                address,
+                address: address(),
                 source: Errno::IO.into(),
             },
             PreflightError::Shard {
@@ -273,10 +286,10 @@ mod tests {
 
     #[test]
     fn addresses_that_cannot_be_bound_are_told_apart() {
-        let taken = bind_to("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = taken.local_addr().unwrap();
-        assert!(matches!(bind_listener(address), Err(PreflightError::PortTaken(it)) if it == address));
-        let foreign = bind_listener("192.0.2.1:0".parse().unwrap());
+        let taken = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = taken.address();
+        assert!(matches!(bind_listener(address), Err(PreflightError::PortTaken(it)) if it == *address));
+        let foreign = bind_listener(&"192.0.2.1:0".parse().unwrap());
         assert!(matches!(foreign, Err(PreflightError::NotOurAddress(_))), "{foreign:?}");
     }
 }

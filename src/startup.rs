@@ -107,11 +107,7 @@ pub(crate) fn announcement(config: &Config, host: &Host) -> String {
     line("retained", format!("at most {}", limits.retained_max));
     for (listener, rules) in host.listeners.iter().zip(&config.listeners) {
         let tls = if rules.tls.is_some() { ", TLS" } else { "" };
-        match listener.local_addr() {
-            Ok(address) => writeln!(text, "listening on {address}{tls}"),
-            Err(error) => writeln!(text, "listening on an address that the system does not tell: {error}"),
-        }
-        .expect("a String takes everything");
+        writeln!(text, "listening on {}{tls}", listener.address()).expect("a String takes everything");
     }
     if let Some(address) = host.admin.as_ref().and_then(|admin| admin.local_addr().ok()) {
         writeln!(text, "admin on http://{address}").expect("a String takes everything");
@@ -171,8 +167,8 @@ mod tests {
     fn the_block_names_the_port_that_was_given() {
         let args = Args::try_parse_from(["ringmq", "--listen", "127.0.0.1:0", "--shards", "3"]).unwrap();
         let config = Config::from_args(&args, &[0, 1]).unwrap();
-        let listeners = vec![crate::listener::bind_to(config.listeners[0].address).unwrap()];
-        let port = listeners[0].local_addr().unwrap().port();
+        let listeners = vec![crate::listener::ListenSocket::bind(&config.listeners[0].address).unwrap()];
+        let address = listeners[0].address().to_string();
         let host = Host {
             listeners,
             admin: None,
@@ -182,9 +178,7 @@ mod tests {
         };
         let block = announcement(&config, &host);
         assert!(
-            block
-                .lines()
-                .any(|line| line == format!("listening on 127.0.0.1:{port}")),
+            block.lines().any(|line| line == format!("listening on {address}")),
             "{block}"
         );
         assert!(block.contains("not pinned: more shards than cores (0-1)"), "{block}");

@@ -8,17 +8,22 @@ import time
 import paho.mqtt.client as mqtt
 
 PORT = int(sys.argv[1])
+UNIX_SOCKET = sys.argv[2]
 PATIENCE = 15
 
 
 class Client:
     """A connected client whose messages and acknowledgements can be waited for."""
 
-    def __init__(self, client_id="", clean=True, will=None, protocol=mqtt.MQTTv311, connect=True):
+    def __init__(self, client_id="", clean=True, will=None, protocol=mqtt.MQTTv311, connect=True, unix=False):
         self.messages = queue.Queue()
         self.events = queue.Queue()
         self.paho = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean, protocol=protocol
+            mqtt.CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=clean,
+            protocol=protocol,
+            transport="unix" if unix else "tcp",
         )
         self.paho.on_message = lambda _c, _u, message: self.messages.put(message)
         self.paho.on_connect = lambda _c, _u, flags, code, _p: self.events.put(("connect", flags, code))
@@ -29,7 +34,7 @@ class Client:
         if will:
             self.paho.will_set(*will)
         if connect:
-            self.paho.connect("127.0.0.1", PORT)
+            self.paho.connect(UNIX_SOCKET if unix else "127.0.0.1", PORT)
             self.paho.loop_start()
             _, self.flags, code = self.wait("connect")
             assert not code.is_failure, code
@@ -223,6 +228,24 @@ def many_clients_at_once():
     assert all(done.get(timeout=PATIENCE) for _ in threads)
 
 
+def over_a_unix_socket():
+    near, far = Client(unix=True), Client()
+    payload = bytes(n % 251 for n in range(500_000))
+    near.subscribe(("unix/#", 2))
+    far.subscribe(("tcp/#", 2))
+    for qos in range(3):
+        near.publish("tcp/x", payload, qos)
+        far.publish("unix/x", payload, qos)
+    for client in near, far:
+        assert [(message.qos, message.payload == payload) for message in client.take(3)] == [(0, True), (1, True), (2, True)]
+    near.nothing_more()
+    will = Client("unix-mortal", will=("unix/will", b"gone", 1, False), unix=True)
+    will.vanish()
+    assert near.take(1)[0].payload == b"gone"
+    near.close()
+    far.close()
+
+
 CASES = [
     all_qos_pairs,
     order_and_count_under_load,
@@ -234,6 +257,7 @@ CASES = [
     large_payload_both_ways,
     mqtt_3_1,
     many_clients_at_once,
+    over_a_unix_socket,
 ]
 
 for case in CASES:

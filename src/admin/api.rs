@@ -12,7 +12,6 @@
 //! `ID` and `TOPIC` are percent-encoded; slashes of a topic may stand as they are. A search looks at shard after shard, page by
 //! page, and ends after [`SEARCH_TIME`] with what it has and where to go on.
 
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -31,6 +30,7 @@ use tracing::info;
 use super::routes::{Answer, App, body, not_allowed, text};
 use super::shards::{ShardState, Silent};
 use crate::runtime::question::{Question, Topic};
+use crate::transport::Peer;
 
 impl App {
     /// `path` is what follows `/api/`.
@@ -255,8 +255,8 @@ pub(super) struct Client {
     client_id: String,
     shard: u16,
     connected: bool,
-    /// Where it is connected from.
-    peer: Option<SocketAddr>,
+    /// Where it is connected from, as the log says it.
+    peer: Option<String>,
     clean_session: bool,
     subscriptions: usize,
     queued: usize,
@@ -267,12 +267,12 @@ pub(super) struct Client {
 }
 
 impl Client {
-    fn new(shard: u16, client: &ClientSummary, peer: Option<SocketAddr>) -> Client {
+    fn new(shard: u16, client: &ClientSummary, peer: Option<Peer>) -> Client {
         Client {
             client_id: (*client.client_id).to_owned(),
             shard,
             connected: client.conn.is_some(),
-            peer,
+            peer: peer.map(|peer| peer.to_string()),
             clean_session: client.clean,
             subscriptions: client.subscriptions,
             queued: client.queued,
@@ -300,7 +300,7 @@ struct Detail {
 }
 
 impl Detail {
-    fn new(shard: u16, client: &ClientDetail, peer: Option<SocketAddr>) -> Detail {
+    fn new(shard: u16, client: &ClientDetail, peer: Option<Peer>) -> Detail {
         let subscriptions = client.subscriptions.iter();
         Detail {
             client: Client::new(shard, &client.summary, peer),

@@ -12,6 +12,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser, ValueEnum};
 use ringmq_shard::limits;
 
+use super::address::ListenAddress;
 use super::cores::CoreList;
 use super::log::LogSetting;
 use super::tls::{ClientCertificates, TlsUserName, TlsVersion};
@@ -24,9 +25,9 @@ pub struct Args {
     #[arg(long, env = "RINGMQ_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Address and port to listen on; may be given more than once [default: 127.0.0.1:1883]
+    /// Address and port, or unix:/PATH, to listen on; may be given more than once [default: 127.0.0.1:1883]
     #[arg(long, env = "RINGMQ_LISTEN", value_name = "ADDR:PORT", value_delimiter = ',')]
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenAddress>,
 
     /// Those that a `[[listener]]` of the file may set for itself.
     #[command(flatten)]

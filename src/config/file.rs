@@ -83,7 +83,7 @@ pub enum FileError {
         key: String,
     },
     /// A `[[listener]]` without an address.
-    #[error("{path}:{line}: a [[listener]] needs listen = \"ADDR:PORT\"", path = path.display())]
+    #[error("{path}:{line}: a [[listener]] needs listen = \"ADDR:PORT\" or \"unix:/PATH\"", path = path.display())]
     ListenerWithoutAddress {
         /// Which file.
         path: PathBuf,

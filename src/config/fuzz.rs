@@ -65,8 +65,11 @@ fn check_config(config: &Config) {
     assert!(!config.listeners.is_empty());
     let mut addresses = BTreeSet::new();
     for listener in &config.listeners {
-        let address = listener.address;
-        assert!(address.port() == 0 || addresses.insert(address), "{address} twice");
+        let address = listener.address.to_string();
+        assert!(
+            address.ends_with(":0") || addresses.insert(address.clone()),
+            "{address} twice"
+        );
     }
     for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         let shown = tls.client_certificates != ClientCertificates::None;
@@ -111,7 +114,7 @@ fn check_admission(config: &Config, broker: &Layer, listeners: &[Layer]) {
             None => Admission::Open,
         };
         assert_eq!(listener.admission, expected);
-        let is_local = listener.address.ip().to_canonical().is_loopback();
+        let is_local = listener.address.is_local();
         assert!(
             anonymous || is_local || shown || config.password_file.is_some(),
             "{}",

@@ -4,6 +4,7 @@
 //! and [`Config::from_args`] is the only place that judges them together. Nothing farther in checks again. Every setting is
 //! explained in `docs/configuration.md`.
 
+mod address;
 mod args;
 mod command;
 mod cores;
@@ -20,7 +21,7 @@ mod tests;
 mod tls;
 
 use std::ffi::OsString;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use command::{Task, Typed};
 use file::File;
 use layers::{Layer, Source, layers};
 
+pub use address::{ListenAddress, ListenAddressError};
 pub use args::{Args, ListenerArgs};
 pub use cores::{CoreList, CoreListError};
 pub(crate) use cores::{available, ranges};
@@ -81,8 +83,8 @@ pub struct Config {
 /// One address that clients connect to, and who may.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ListenerConfig {
-    /// Port 0: the system chooses.
-    pub address: SocketAddr,
+    /// Where.
+    pub address: ListenAddress,
     /// Who comes in there, as far as no certificate says it.
     pub admission: Admission,
     /// `None`: plain TCP.
@@ -98,7 +100,7 @@ pub enum ConfigError {
          --allow-anonymous to let every client in, or ask for certificates with --tls-client-certificates required, or \
          listen on 127.0.0.1 or [::1]"
     )]
-    AnonymousNotAllowed(SocketAddr),
+    AnonymousNotAllowed(ListenAddress),
     /// An admin listener that other hosts reach, and no token.
     #[error(
         "--admin-listen {0} is reachable from other hosts: add --admin-token-file, or listen on 127.0.0.1 or [::1]"
@@ -106,7 +108,7 @@ pub enum ConfigError {
     AdminNotProtected(SocketAddr),
     /// One address twice.
     #[error("--listen {0} is given twice")]
-    ListenTwice(SocketAddr),
+    ListenTwice(ListenAddress),
     /// A setting outside of its range.
     #[error("{flag} must be {least} to {most}, not {got}")]
     OutOfRange {
@@ -289,7 +291,10 @@ impl Config {
 
 /// Adds the listeners of one layer: all of flags and environment, or that of one `[[listener]]`.
 fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(), ConfigError> {
-    let default = [SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DEFAULT_PORT)];
+    let default = [ListenAddress::Tcp(SocketAddr::from((
+        Ipv4Addr::LOCALHOST,
+        DEFAULT_PORT,
+    )))];
     let listen = if args.listen.is_empty() {
         &default[..]
     } else {
@@ -307,15 +312,15 @@ fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(),
         Some(_) => Admission::Verify { anonymous },
         None => Admission::Open,
     };
-    for &address in listen {
-        if admission == Admission::Open && !known && !address.ip().to_canonical().is_loopback() && !anonymous {
-            return Err(ConfigError::AnonymousNotAllowed(address));
+    for address in listen {
+        if admission == Admission::Open && !known && !address.is_local() && !anonymous {
+            return Err(ConfigError::AnonymousNotAllowed(address.clone()));
         }
-        if address.port() != 0 && listeners.iter().any(|listener| listener.address == address) {
-            return Err(ConfigError::ListenTwice(address));
+        if address.is_exclusive() && listeners.iter().any(|listener| listener.address == *address) {
+            return Err(ConfigError::ListenTwice(address.clone()));
         }
         listeners.push(ListenerConfig {
-            address,
+            address: address.clone(),
             admission: admission.clone(),
             tls: tls.clone(),
         });

@@ -42,6 +42,7 @@ fn another_host_gets_in_only_when_that_is_said() {
         assert!(error.to_string().contains("--allow-anonymous"), "{error}");
         assert!(config(&format!("--listen {address} --allow-anonymous")).is_ok());
     }
+    assert!(config("--listen unix:/run/ringmq.sock").is_ok());
     assert!(config("--listen [::1]:1883 --listen 127.0.0.2:1 --listen [::ffff:127.0.0.1]:2").is_ok());
 }
 
@@ -66,6 +67,8 @@ fn an_address_is_listened_on_once() {
         ConfigError::ListenTwice("127.0.0.1:1".parse().unwrap())
     );
     assert!(config("--listen 127.0.0.1:0 --listen 127.0.0.1:0").is_ok());
+    assert!(config("--listen unix:/a --listen unix:/b").is_ok());
+    assert!(config("--listen unix:/a --listen unix:/a").is_err());
 }
 
 #[test]

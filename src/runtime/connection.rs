@@ -10,19 +10,17 @@
 //! CONNACK: closing over unread bytes would reset the connection and take the CONNACK with it. A connection owns no
 //! buffer.
 
-use std::net::SocketAddr;
-
 use ringmq_shard::shard::{ClientId, ConnId};
 use ringmq_shard::time::Instant;
 
 use super::ring::Watch;
-use crate::transport::Transport;
+use crate::transport::{Peer, Transport};
 
 /// A connection of one shard.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) socket: Transport,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     /// Whose, once a CONNECT was accepted: for the log.
     pub(crate) client: Option<ClientId>,
     /// When the output last moved, while it waits for room.
@@ -72,7 +70,7 @@ pub(crate) enum Reading {
 
 impl Connection {
     /// A socket that nobody watches so far.
-    pub(crate) fn new(socket: Transport, peer: SocketAddr, generation: u32) -> Connection {
+    pub(crate) fn new(socket: Transport, peer: Peer, generation: u32) -> Connection {
         Connection {
             socket,
             peer,

@@ -4,7 +4,6 @@
 //! Each question is bounded work: what could be long is asked for in pages. An answer nobody waits for any more is lost,
 //! which harms nobody.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ringmq_shard::message::SharedMessage;
@@ -17,6 +16,7 @@ use ringmq_shard::topic::{TopicError, TopicLimits, TopicName};
 use super::doorbell::Doorbell;
 use super::report::ShardReport;
 use super::sockets::Sockets;
+use crate::transport::Peer;
 
 /// A question to one shard.
 #[derive(Debug)]
@@ -24,12 +24,12 @@ pub(crate) enum Question {
     /// What it counts, as of now.
     Numbers(Reply<ShardReport>),
     /// A page of its clients, with the addresses that they are connected from.
-    Clients(ClientQuery, Reply<(ClientPage, Vec<Option<SocketAddr>>)>),
+    Clients(ClientQuery, Reply<(ClientPage, Vec<Option<Peer>>)>),
     /// One client whose home it is, with subscriptions from this one on.
     Client(
         String,
         Option<SubscriptionKey>,
-        Reply<Option<(ClientDetail, Option<SocketAddr>)>>,
+        Reply<Option<(ClientDetail, Option<Peer>)>>,
     ),
     /// End that client's connection.
     Kick(String, Reply<Kicked>),

@@ -7,18 +7,21 @@
 //! [`holds_more`](Transport::holds_more), what can be read without a report, and [`wants_write`](Transport::wants_write), what is
 //! to be written though the caller has handed it over.
 
+mod peer;
 pub(crate) mod tls;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
+pub(crate) use peer::Peer;
 use tls::{Handshake, TlsStream};
 
 /// An open byte stream to a client.
 #[derive(Debug)]
 pub(crate) enum Transport {
-    /// Plain TCP, in non-blocking mode and without delay: the broker gathers itself what belongs together.
+    /// Plain TCP, in non-blocking mode and without delay: the broker gathers itself what belongs together. Or a Unix domain
+    /// socket: the calls are the same.
     Tcp(TcpStream),
     /// TLS over it, from the first byte of the handshake on. Boxed: a plain connection pays nothing for it.
     Tls(Box<TlsStream>),

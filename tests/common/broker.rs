@@ -53,7 +53,7 @@ impl Broker {
             let addr = |text: &str| text.split(',').next().and_then(|addr| addr.parse().ok());
             lines()
                 .any(|line| line == "ready")
-                .then(|| addrs.map(|text| addr(text).expect("ADDR:PORT")).collect())
+                .then(|| addrs.filter_map(addr).collect())
         });
         Broker {
             addr: addrs[0],

@@ -75,12 +75,12 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::transport::Transport;
+    use crate::transport::{Peer, Transport};
 
     fn connection(listener: &TcpListener, generation: u32) -> Connection {
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let peer = socket.peer_addr().unwrap();
-        Connection::new(Transport::Tcp(socket), peer, generation)
+        Connection::new(Transport::Tcp(socket), Peer::Tcp(peer), generation)
     }
 
     #[test]

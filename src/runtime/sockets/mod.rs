@@ -14,7 +14,6 @@ mod hot;
 mod write;
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -31,7 +30,7 @@ use super::ring::{Fired, GENERATION_MAX, Ring, Watch};
 use crate::error::MqttError;
 use crate::listener::Acceptor;
 use crate::logging::LogLimiter;
-use crate::transport::Transport;
+use crate::transport::{Peer, Transport};
 use hot::{Entry, HotList, Lane};
 
 /// All connections of one shard.
@@ -96,7 +95,7 @@ impl Sockets {
     }
 
     /// Where a connection comes from.
-    pub(crate) fn peer(&self, conn: ConnId) -> Option<SocketAddr> {
+    pub(crate) fn peer(&self, conn: ConnId) -> Option<Peer> {
         let connection = self.table.get(conn.index())?.as_ref()?;
         Some(connection.peer)
     }
@@ -165,7 +164,7 @@ impl Sockets {
     }
 
     /// Gives a connection up: for another shard, or to close it by dropping it.
-    pub(crate) fn take(&mut self, conn: ConnId) -> Option<(Transport, SocketAddr)> {
+    pub(crate) fn take(&mut self, conn: ConnId) -> Option<(Transport, Peer)> {
         let connection = self.table.get_mut(conn.index())?.take()?;
         self.count -= 1;
         // Until then, the kernel keeps the socket open.
@@ -400,7 +399,7 @@ impl Sockets {
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) socket: Transport,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     /// Who may come in on it.
     pub(crate) admission: Admission,
     /// What the client has sent already, if another shard read it; else empty.

@@ -6,8 +6,10 @@
 //! When the process runs out of descriptors, accepting pauses: the clients wait in the kernel's queue, and those that
 //! are connected are served.
 
+mod bind;
+
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,41 +18,18 @@ use std::time::Duration;
 use ringmq_shard::shard::ShardId;
 use ringmq_shard::time::Instant;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind, listen, socket_with, sockopt};
+use rustix::net::{SocketFlags, acceptfrom_with};
 use tracing::{info, warn};
 
-use crate::config::ListenerConfig;
+use crate::config::{ListenAddress, ListenerConfig};
 use crate::logging::LogLimiter;
+pub(crate) use bind::{ListenSocket, bind_tcp};
+
 use crate::runtime::report::Reports;
 use crate::runtime::ring::{Ring, Watch};
 use crate::runtime::sockets::Arrival;
-use crate::transport::Transport;
 use crate::transport::tls::TlsServer;
-
-/// Binds one address.
-///
-/// # Errors
-/// The address is taken, is none of this host's, or needs a privilege.
-pub(crate) fn bind_to(address: SocketAddr) -> io::Result<TcpListener> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-    // Connections of the process before that still linger must not keep this one from starting.
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    if address.is_ipv6() {
-        // One address, one family: with [::] and 0.0.0.0 both given, neither takes the other's port.
-        sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    // Small packets leave at once: the broker gathers itself what belongs together. Accepted sockets inherit it.
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    bind(&socket, &address)?;
-    listen(&socket, BACKLOG)?;
-    Ok(TcpListener::from(socket))
-}
+use crate::transport::{Peer, Transport};
 
 /// What all shards that accept have in common.
 #[derive(Clone, Debug)]
@@ -76,7 +55,7 @@ pub(crate) struct Acceptor {
 /// A bound socket and what its connections are.
 #[derive(Debug)]
 pub(crate) struct Listening {
-    pub(crate) socket: TcpListener,
+    pub(crate) socket: ListenSocket,
     pub(crate) rules: ListenerConfig,
     /// `None`: plain.
     pub(crate) tls: Option<Arc<TlsServer>>,
@@ -84,7 +63,7 @@ pub(crate) struct Listening {
 
 #[derive(Debug)]
 struct Listener {
-    socket: TcpListener,
+    socket: ListenSocket,
     rules: ListenerConfig,
     /// `None`: plain.
     tls: Option<Arc<TlsServer>>,
@@ -180,7 +159,7 @@ impl Acceptor {
         now: Instant,
         listener: usize,
         socket: TcpStream,
-        peer: SocketAddr,
+        peer: Peer,
         deal: &mut impl FnMut(ShardId, Arrival),
     ) {
         let AcceptorConfig {
@@ -232,14 +211,18 @@ impl Acceptor {
 }
 
 /// A socket that is set up as [`Transport::Tcp`] asks, or `None` if nobody waits.
-fn accept_one(listener: &TcpListener) -> Result<Option<(TcpStream, SocketAddr)>, Errno> {
+fn accept_one(listener: &ListenSocket) -> Result<Option<(TcpStream, Peer)>, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     match acceptfrom_with(listener, flags) {
-        Ok((socket, peer)) => {
-            // Without an address it is dead already.
-            let peer = peer
-                .and_then(|peer| SocketAddr::try_from(peer).ok())
-                .ok_or(Errno::CONNABORTED)?;
+        Ok((socket, address)) => {
+            let peer = match listener.address() {
+                // Without an address it is dead already.
+                ListenAddress::Tcp(_) => address
+                    .and_then(|address| SocketAddr::try_from(address).ok())
+                    .map(Peer::Tcp)
+                    .ok_or(Errno::CONNABORTED)?,
+                ListenAddress::Unix(_) => Peer::Unix,
+            };
             Ok(Some((TcpStream::from(socket), peer)))
         }
         Err(Errno::AGAIN) => Ok(None),
@@ -289,9 +272,6 @@ impl Backoff {
     }
 }
 
-/// Connections that wait to be accepted: a reconnecting fleet arrives within one second. The kernel caps it at
-/// `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
 /// Sockets accepted from one listener before the next has its turn.
 const ACCEPTS_MAX: usize = 64;
 /// Shortest pause of an exhausted host.
@@ -338,11 +318,13 @@ mod tests {
 
     #[test]
     fn sockets_are_dealt_round_robin_up_to_the_limit() {
-        let listener = bind_to("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        let ListenAddress::Tcp(address) = *listener.address() else {
+            unreachable!("it is what was asked for")
+        };
         let reports = Arc::new(Reports::new(3));
         let rules = ListenerConfig {
-            address,
+            address: address.into(),
             admission: Admission::Open,
             tls: None,
         };
@@ -363,7 +345,7 @@ mod tests {
         let clients: Vec<_> = (0..5).map(|_| TcpStream::connect(address).unwrap()).collect();
         let mut dealt = Vec::new();
         assert!(acceptor.accept(Instant::default(), |shard, it| dealt.push((shard.0, it))));
-        let of_client = |n: usize| (n as u16 % 3, clients[n].local_addr().unwrap());
+        let of_client = |n: usize| (n as u16 % 3, Peer::Tcp(clients[n].local_addr().unwrap()));
         let got: Vec<_> = dealt.iter().map(|(shard, it)| (*shard, it.peer)).collect();
         assert_eq!(got, (0..4).map(of_client).collect::<Vec<_>>());
         assert_eq!(reports.rejected.load(Ordering::Relaxed), 1);
@@ -382,12 +364,5 @@ mod tests {
         for errno in [Errno::CONNABORTED, Errno::INTR, Errno::PROTO, Errno::HOSTUNREACH] {
             assert!(is_peers_fault(errno), "{errno}");
         }
-    }
-
-    #[test]
-    fn a_second_broker_on_the_port_fails_to_start() {
-        let first = bind_to("127.0.0.1:0".parse().unwrap()).unwrap();
-        let error = bind_to(first.local_addr().unwrap()).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 }

@@ -1,0 +1,22 @@
+//! Who is at the other end, for the log.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+/// The other end of a socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Peer {
+    /// Over a network, the loopback interface included.
+    Tcp(SocketAddr),
+    /// A process of this host, over a Unix domain socket. Which one is not asked: one of another container has no number here.
+    Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Tcp(address) => address.fmt(f),
+            Peer::Unix => f.write_str("unix"),
+        }
+    }
+}
