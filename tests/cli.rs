@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, ExitStatus, Stdio};
 
 use common::*;
+use ringmq_shard::hash;
 
 #[test]
 fn version_names_version_and_commit() {
@@ -271,6 +272,8 @@ fn stopping_broker_flushes() {
             "600",
             "--max-output-bytes",
             "100000000",
+            "--placement-seed",
+            &one_home(),
         ]));
         let addr = listening(&broker)[0];
         let mut slow = fill(addr, 300, BYTES);
@@ -308,12 +311,12 @@ fn the_port_is_free_when_the_broker_has_ended() {
 fn second_signal_ends_at_once() {
     for (first, second, code) in [("TERM", "TERM", 143), ("INT", "TERM", 143), ("TERM", "INT", 130)] {
         let flags = ["--shards", "2", "--shutdown-timeout", "3600", "--write-timeout", "3600"];
-        let mut broker = start(
-            ringmq()
-                .args(["--listen", "127.0.0.1:0"])
-                .args(flags)
-                .args(["--max-output-bytes", "100000000"]),
-        );
+        let mut broker = start(ringmq().args(["--listen", "127.0.0.1:0"]).args(flags).args([
+            "--max-output-bytes",
+            "100000000",
+            "--placement-seed",
+            &one_home(),
+        ]));
         // A client that does not read keeps the broker from ending.
         let slow = fill(listening(&broker)[0], 300, 64 * 1024);
         broker.signal(first);
@@ -328,12 +331,12 @@ fn second_signal_ends_at_once() {
 #[test]
 fn shutdown_is_bounded() {
     let flags = ["--shards", "2", "--shutdown-timeout", "1", "--write-timeout", "3600"];
-    let mut broker = start(
-        ringmq()
-            .args(["--listen", "127.0.0.1:0"])
-            .args(flags)
-            .args(["--max-output-bytes", "100000000"]),
-    );
+    let mut broker = start(ringmq().args(["--listen", "127.0.0.1:0"]).args(flags).args([
+        "--max-output-bytes",
+        "100000000",
+        "--placement-seed",
+        &one_home(),
+    ]));
     let slow = fill(listening(&broker)[0], 300, 64 * 1024);
     stop(&mut broker);
     drop(slow);
@@ -401,12 +404,20 @@ fn log_has_its_own_stream_format_and_level() {
     }
 }
 
-/// A subscriber that does not read, for whom so much waits that not all of it can be in the system's buffers.
+/// With this as `--placement-seed`, one of two shards is home to both subscribers of [`fill`].
+fn one_home() -> String {
+    let home = |id, seed| hash::home(id, 2, seed);
+    let seed = (0..u64::MAX).find(|&seed| home("slow", seed) == home("slow-too", seed));
+    seed.expect("every second one is").to_string()
+}
+
+/// A subscriber that does not read, for whom so much waits that not all of it can be in the system's buffers. All of it has
+/// reached the subscriber's shard if that is the witness's too.
 fn fill(addr: SocketAddr, messages: usize, bytes: usize) -> Client {
     let mut slow = connect(addr, "slow");
     slow.subscribe("t", 0);
-    // On the same shard, behind the same messages.
     let mut publisher = connect(addr, "publisher");
+    // On the same shard, behind the same messages.
     let mut witness = connect(addr, "slow-too");
     witness.subscribe("t", 0);
     for _ in 0..messages {
