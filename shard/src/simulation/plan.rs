@@ -138,7 +138,11 @@ impl Plan {
             messages: Vec::new(),
             steps: Vec::new(),
         };
-        let temper = Temper::new(dice);
+        let later = &mut Dice::new(seed ^ LATER);
+        plan.setup.add_restarts(later);
+        plan.setup.limit_memory(later);
+        let mut temper = Temper::new(dice);
+        temper.shared = !temper.retained && later.chance(15);
         for phase in 0..plan.setup.phases {
             for client in 0..count {
                 for _ in 0..dice.between(3, temper.steps_max) {
@@ -147,9 +151,6 @@ impl Plan {
                 }
             }
         }
-        let later = &mut Dice::new(seed ^ LATER);
-        plan.setup.add_restarts(later);
-        plan.setup.limit_memory(later);
         plan
     }
 
@@ -220,9 +221,10 @@ impl Plan {
             .filter(|(at, _)| at % self.clients.len() == client)
             .map(|(_, topic)| topic)
             .collect();
-        let state = !own.is_empty() && dice.chance(if temper.retained { 90 } else { 40 });
+        let state = !own.is_empty() && !temper.shared && dice.chance(if temper.retained { 90 } else { 40 });
         let topic = match dice.below(20) {
             _ if state => dice.pick(&own),
+            0..=14 if temper.shared => dice.pick(&WORK),
             0..=12 => dice.pick(&TOPICS),
             13..=16 => dice.pick(&WORK),
             17..=18 => dice.pick(&BOARD),
@@ -259,6 +261,7 @@ fn subscriptions(dice: &mut Dice, temper: &Temper) -> Vec<(&'static str, u8)> {
     let one = |dice: &mut Dice| {
         let filter = match dice.below(10) {
             _ if temper.retained => dice.pick(&STATE_FILTERS),
+            0..=7 if temper.shared => dice.pick(&SHARED),
             0..=4 => dice.pick(&FILTERS),
             5..=7 => dice.pick(&STATE_FILTERS),
             _ => dice.pick(&SHARED),
@@ -276,6 +279,8 @@ struct Temper {
     steps_max: usize,
     /// All of it is about retained messages and new subscriptions to them.
     retained: bool,
+    /// Most of it is about shared groups.
+    shared: bool,
 }
 
 impl Temper {
@@ -287,6 +292,7 @@ impl Temper {
             wild: dice.pick(&[0, 1, 3, 6]),
             steps_max: dice.pick(&[8, 20, 40]),
             retained,
+            shared: false,
         }
     }
 }

@@ -184,6 +184,10 @@ impl Oracle {
         it.ended = Some(at);
         it.held.clear();
         it.received.clear();
+        // What was received is the client's, though it does not say so for good any more.
+        for flight in it.flights.values().filter(|flight| flight.received) {
+            it.shares.entry(flight.message).or_default().finished += 1;
+        }
         let mut groups = Vec::new();
         for sub in it.subs.iter_mut().filter(|sub| sub.until.is_none()) {
             sub.until = Some(at);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Oracle;
 use super::delivery::plain;
-use super::model::matches;
+use super::model::{Share, matches};
 use crate::error::DropReason;
 use crate::simulation::setup::StoreKind;
 use crate::stats::Stats;
@@ -235,7 +235,7 @@ impl Oracle {
         let lost: Vec<String> = self
             .group_owed
             .iter()
-            .filter(|(group, message)| self.had_by(group, *message) == Some(0))
+            .filter(|(group, message)| self.finished_by(group, *message) == Some(0))
             .map(|(group, message)| format!("{group} misses {}", self.messages[*message].name))
             .collect();
         assert!(
@@ -244,7 +244,10 @@ impl Oracle {
             lost.join(", ")
         );
         for (group, message) in &self.group_owed {
-            let (had, most) = (self.had_by(group, *message), self.turns_max(group, *message));
+            let (had, most) = (
+                self.count_by(group, *message, |share| share.live),
+                self.turns_max(group, *message),
+            );
             let name = &self.messages[*message].name;
             assert!(
                 had.is_none_or(|had| had <= most),
@@ -253,10 +256,16 @@ impl Oracle {
         }
     }
 
-    /// How often the members of a group had a message; `None` if another subscription could have brought it too.
-    fn had_by(&self, group: &str, message: usize) -> Option<usize> {
+    /// How often members of a group have acknowledged a message for good. What one of them had and did not acknowledge
+    /// before it left is another's.
+    fn finished_by(&self, group: &str, message: usize) -> Option<usize> {
+        self.count_by(group, message, |share| share.finished)
+    }
+
+    /// A sum over the members of a group; `None` if another subscription could have brought them the message too.
+    fn count_by(&self, group: &str, message: usize, count: impl Fn(&Share) -> usize) -> Option<usize> {
         let it = &self.messages[message];
-        let mut had = 0;
+        let mut sum = 0;
         for session in &self.sessions {
             let through = |sub: &&super::model::Sub| matches(&sub.filter, &it.topic) && sub.lived_since(it.order());
             let member = session.subs.iter().any(|sub| sub.text == group);
@@ -271,9 +280,9 @@ impl Oracle {
             {
                 return None;
             }
-            had += session.shares.get(&message).map_or(0, |share| share.live);
+            sum += session.shares.get(&message).map_or(0, &count);
         }
-        Some(had)
+        Some(sum)
     }
 
     /// A client that has just subscribed to everything has, of each topic, what is retained.
