@@ -128,6 +128,12 @@ impl Shard {
         for key in subscriptions {
             self.remove_subscription(now, index, key, true, true);
         }
+        // Groups that it had left before, when it could still acknowledge what they had sent it.
+        for group in self.clients.session(index).outbound.groups_in_flight() {
+            if let Some(group) = self.registry.resolve(group) {
+                self.give_away(now, index, group, true, true);
+            }
+        }
         let mut session = self.clients.sessions.remove(index as usize);
         self.clients.memory.recharge(&mut session.charged, 0);
         debug_assert!(session.conn.is_none(), "a session ends after its connection");

@@ -107,6 +107,37 @@ fn what_a_leaving_member_had_not_acknowledged_goes_to_another() {
     }
 }
 
+/// It unsubscribes first, and may still acknowledge; what is left when its session ends goes to another.
+#[test]
+fn what_a_member_had_not_acknowledged_when_it_unsubscribed_goes_to_another_once_its_session_ends() {
+    for shards in [1, 3] {
+        let mut cluster = Cluster::new(shards);
+        let members = members(&mut cluster, &[0, shards - 1], true);
+        let publisher = cluster.connect("p", true);
+        for n in 0..4 {
+            cluster.send(
+                publisher,
+                &publish_bytes("t/x", n.to_string().as_bytes(), 1, false, n + 1),
+            );
+        }
+        cluster.settle();
+        let first = cluster.take_texts(members[0].0);
+        assert_eq!(first.len(), 2);
+        cluster.take(members[1].0);
+        cluster.send(members[0].0, &unsubscribe_bytes(9, &["$share/g/t/#"]));
+        cluster.send(members[0].0, &ack_bytes(PUBACK, 1));
+        cluster.settle();
+        assert!(cluster.take_texts(members[1].0).is_empty());
+        cluster.cut(members[0].0);
+        cluster.settle();
+        assert_eq!(cluster.take_texts(members[1].0), first[1..]);
+        cluster.cut(members[1].0);
+        cluster.settle();
+        assert!(cluster.routes().is_empty());
+        cluster.check_quiet();
+    }
+}
+
 #[test]
 fn a_member_that_is_away_is_passed_over_while_another_is_there() {
     let mut cluster = Cluster::new(2);
