@@ -9,13 +9,14 @@ use crate::shard::ShardId;
 
 use super::FilterId;
 
-/// Names a group of one shard across time, also to its peers: the slot is reused, the pair is not.
+/// Names a group of one shard across time, also to its peers and in messages on their way. A slot is reused by other groups;
+/// one that loses its last member and gets another while a message is on its way to it is the same group.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct GroupRef {
     /// Place in the owning shard's table.
     pub index: u32,
-    /// Rises with each group of that shard.
-    pub generation: u32,
+    /// From its name and filter, by a key of that shard.
+    pub tag: u32,
 }
 
 /// A member on this shard.
@@ -58,8 +59,8 @@ pub struct Group {
     pub name: Box<str>,
     /// The filter that it shares.
     pub filter: FilterId,
-    /// Told apart from earlier groups in the same slot.
-    pub generation: u32,
+    /// As in [`GroupRef`].
+    pub tag: u32,
     /// This shard's connected members.
     online: Vec<Member>,
     /// This shard's members that are away.
@@ -71,11 +72,11 @@ pub struct Group {
 }
 
 impl Group {
-    pub(super) fn new(name: &str, filter: FilterId, generation: u32) -> Group {
+    pub(super) fn new(name: &str, filter: FilterId, tag: u32) -> Group {
         Group {
             name: name.into(),
             filter,
-            generation,
+            tag,
             online: vec![],
             offline: vec![],
             remote: vec![],
@@ -248,10 +249,7 @@ mod tests {
     }
 
     fn remote(shard: u16, online: u32, offline: u32) -> RemoteMembers {
-        let group = GroupRef {
-            index: 9,
-            generation: 9,
-        };
+        let group = GroupRef { index: 9, tag: 9 };
         RemoteMembers {
             shard: ShardId(shard),
             group,

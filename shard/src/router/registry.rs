@@ -40,7 +40,6 @@ pub struct Registry {
     trie: TopicTrie<FilterId>,
     filters: Slab<Filter>,
     groups: Slab<Group>,
-    group_generation: u32,
     hasher: RandomState,
     scratch: MatchScratch,
     matched: Vec<FilterId>,
@@ -67,7 +66,6 @@ impl Registry {
             trie: TopicTrie::new(seed),
             filters: Slab::new(),
             groups: Slab::new(),
-            group_generation: 0,
             hasher: table_hasher(seed),
             scratch: MatchScratch::default(),
             matched: Vec::new(),
@@ -132,7 +130,14 @@ impl Registry {
     #[must_use]
     pub fn resolve(&self, group: GroupRef) -> Option<GroupId> {
         let found = self.groups.get(group.index as usize)?;
-        (found.generation == group.generation).then_some(GroupId(group.index))
+        (found.tag == group.tag).then_some(GroupId(group.index))
+    }
+
+    /// The group that a reference meant, if it has members again and stands elsewhere. Looks among those of this topic.
+    pub fn find_again(&mut self, group: GroupRef, topic: TopicName<'_>) -> Option<GroupId> {
+        self.matching(topic);
+        let groups = self.matched.iter().flat_map(|filter| self.groups(*filter));
+        groups.copied().find(|id| self.group(*id).tag == group.tag)
     }
 
     /// How peers, and messages on their way, name this group.
@@ -140,7 +145,7 @@ impl Registry {
     pub fn group_ref(&self, group: GroupId) -> GroupRef {
         GroupRef {
             index: group.0,
-            generation: self.group(group).generation,
+            tag: self.group(group).tag,
         }
     }
 
@@ -359,9 +364,9 @@ impl Registry {
         if let Some(id) = self.find_group(filter, name) {
             return id;
         }
+        let tag = self.hasher.hash_one((name, filter.as_str())) as u32;
         let filter = self.find_or_add(filter);
-        self.group_generation = self.group_generation.wrapping_add(1);
-        let index = self.groups.insert(Group::new(name, filter, self.group_generation));
+        let index = self.groups.insert(Group::new(name, filter, tag));
         let id = GroupId(u32::try_from(index).expect("fewer groups than bytes of memory"));
         self.filters[filter.0 as usize].groups.get_or_insert_default().push(id);
         id
@@ -516,10 +521,7 @@ mod tests {
             "g",
             RemoteMembers {
                 shard: ShardId(2),
-                group: GroupRef {
-                    index: 0,
-                    generation: 0,
-                },
+                group: GroupRef { index: 0, tag: 0 },
                 online: 1,
                 offline: 0,
             },
@@ -546,10 +548,7 @@ mod tests {
         registry.remove_if_unused(added.id);
         registry.remove_remote(filter("a/+"), ShardId(3));
         assert_eq!(registry.len(), 1);
-        let gone = GroupRef {
-            index: 0,
-            generation: 0,
-        };
+        let gone = GroupRef { index: 0, tag: 0 };
         let none = RemoteMembers {
             shard: ShardId(2),
             group: gone,

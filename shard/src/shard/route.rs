@@ -200,8 +200,9 @@ impl Shard {
             merge(&mut outcome, self.deliver_matching(now, &mut out, None).0);
         }
         for group in &routed.groups {
-            let Some(id) = self.registry.resolve(*group) else {
-                // Its last member here left while the message was on its way, and perhaps its last anywhere.
+            let found = self.registry.resolve(*group);
+            let Some(id) = found.or_else(|| self.registry.find_again(*group, routed.message.topic())) else {
+                // Its last member anywhere left while the message was on its way.
                 self.pass_on(now, routed, None);
                 continue;
             };
@@ -211,7 +212,7 @@ impl Shard {
                         session: member.session,
                         qos: member.qos,
                         hold: false,
-                        group: Some(*group),
+                        group: Some(self.registry.group_ref(id)),
                     };
                     merge(&mut outcome, self.clients.deliver(now, grant, &mut out));
                 }

@@ -146,10 +146,7 @@ fn qos_0_overtakes_only_what_waits_for_the_window() {
 
 #[test]
 fn what_came_through_a_group_is_taken_unless_the_client_may_have_it() {
-    let group = GroupRef {
-        index: 1,
-        generation: 2,
-    };
+    let group = GroupRef { index: 1, tag: 2 };
     let shared = |qos| Queued {
         group: Some(group),
         ..queued(qos)

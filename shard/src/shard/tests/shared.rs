@@ -227,3 +227,37 @@ fn no_message_is_lost_while_one_member_stays() {
         cluster.check_quiet();
     }
 }
+
+/// The last member on a shard leaves before that shard hears of the one that keeps the group alive, and others still send it
+/// the group's messages. They are passed on, also if the group has another place in its tables by then.
+#[test]
+fn a_group_that_is_forgotten_and_comes_back_while_messages_are_on_their_way_gets_them() {
+    for slot_is_taken in [false, true] {
+        let mut cluster = Cluster::new(3);
+        let old = members(&mut cluster, &[1], true)[0].0;
+        let client = |cluster: &mut Cluster, shard, name: &str| {
+            let id = cluster.client_id_on(shard, name);
+            cluster.connect(&id, true)
+        };
+        let publisher = client(&mut cluster, 0, "publisher");
+        let other = client(&mut cluster, 1, "other");
+        let new = client(&mut cluster, 2, "new");
+        cluster.send(new, &subscribe_bytes(1, &[("$share/g/t/#", 1)]));
+        cluster.cut(old);
+        if slot_is_taken {
+            cluster.send(other, &subscribe_bytes(1, &[("$share/other/t/x", 0)]));
+        }
+        cluster.step(0);
+        cluster.step(1);
+        while cluster.step(2) {}
+        assert_eq!(cluster.take(new), [Seen::SubAck(1, vec![1])]);
+        for n in 1..=4 {
+            cluster.send(publisher, &publish_bytes("t/x", n.to_string().as_bytes(), 1, false, n));
+        }
+        cluster.settle();
+        let mut texts = cluster.take_texts(new);
+        texts.sort();
+        assert_eq!(texts, ["t/x=1", "t/x=2", "t/x=3", "t/x=4"]);
+        cluster.check_quiet();
+    }
+}
