@@ -332,7 +332,7 @@ impl Shard {
         while let Some(Displaced { member, group, message }) = self.clients.displaced.pop_front() {
             self.expel(now, member, group);
             let group = self.registry.resolve(group);
-            self.redispatch(now, group, message);
+            self.redispatch(now, group, &message);
         }
     }
 

@@ -22,6 +22,7 @@ mod inspect;
 mod memory;
 mod outgoing;
 mod output;
+mod packed;
 mod peer;
 mod peers;
 mod publish;

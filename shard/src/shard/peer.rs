@@ -6,6 +6,8 @@
 use std::sync::Arc;
 
 use super::event::{Pass, ShardId};
+use super::outgoing::Outgoing;
+use super::packed::{PackedBytes, PackedMessage};
 use crate::message::SharedMessage;
 use crate::router::GroupRef;
 use crate::session::SessionKey;
@@ -13,11 +15,11 @@ use crate::session::SessionKey;
 /// One thing a shard tells another.
 #[derive(Debug)]
 pub(crate) enum PeerEntry {
-    /// A message for the plain subscribers of the receiver. From the publisher's shard; must not be overtaken by a later
-    /// message, nor by the confirmation of a route that its publisher's shard gave after it.
-    Message(SharedMessage),
-    /// A message with more to say: shared groups, an acknowledgement that waits for the receiver's store, a publisher that
-    /// may be held back.
+    /// A message for subscribers of the receiver; its bytes are in the batch. From the publisher's shard; must not be overtaken
+    /// by a later message, nor by the confirmation of a route that its publisher's shard gave after it.
+    Packed(PackedMessage),
+    /// A message that is large or has more to say: an acknowledgement that waits for the receiver's store, a publisher that
+    /// may be held back. Keeps its order with the others.
     Routed(Box<RoutedMessage>),
     /// A message with RETAIN 1, to the owner of its topic. Must not be overtaken by its live copies [`Pass::Retained`].
     Retain {
@@ -87,15 +89,26 @@ pub(crate) enum PeerEntry {
     },
 }
 
+/// To whom on the receiver a message goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Recipients<'a> {
+    /// Its plain subscribers.
+    pub(crate) plain: bool,
+    /// Groups of it, each to deliver to one member.
+    pub(crate) groups: &'a [GroupRef],
+    /// Chooses the member, where members are chosen by publisher.
+    pub(crate) sticky: Option<u32>,
+}
+
 /// See [`PeerEntry::Routed`].
 #[derive(Debug)]
 pub(crate) struct RoutedMessage {
     pub(crate) message: SharedMessage,
-    /// Whether the receiver's plain subscribers get it.
+    /// As in [`Recipients`].
     pub(crate) plain: bool,
-    /// Groups of the receiver that it was chosen for, each to deliver to one member.
+    /// As in [`Recipients`].
     pub(crate) groups: Vec<GroupRef>,
-    /// Chooses the member, where members are chosen by publisher.
+    /// As in [`Recipients`].
     pub(crate) sticky: Option<u32>,
     /// Who published it, if it can be held back.
     pub(crate) publisher: Option<SessionKey>,
@@ -103,6 +116,28 @@ pub(crate) struct RoutedMessage {
     pub(crate) token: u64,
     /// How often a message for a group has been passed on because its members had left.
     pub(crate) hops: u8,
+}
+
+impl RoutedMessage {
+    pub(super) fn new(out: &mut Outgoing<'_>, to: Recipients<'_>, token: u64) -> RoutedMessage {
+        RoutedMessage {
+            message: out.shared(),
+            plain: to.plain,
+            groups: to.groups.to_vec(),
+            sticky: to.sticky,
+            publisher: out.publisher,
+            token,
+            hops: 0,
+        }
+    }
+
+    pub(super) fn recipients(&self) -> Recipients<'_> {
+        Recipients {
+            plain: self.plain,
+            groups: &self.groups,
+            sticky: self.sticky,
+        }
+    }
 }
 
 /// See [`PeerEntry::GroupMembers`].
@@ -137,6 +172,8 @@ pub struct PeerBatch {
     /// Who sends it.
     pub from: ShardId,
     pub(crate) entries: Vec<PeerEntry>,
+    /// What the entries that are packed messages consist of.
+    pub(crate) packed: PackedBytes,
     weight: usize,
 }
 
@@ -164,7 +201,8 @@ impl PeerEntry {
     /// Topic Name and payload bytes that it carries.
     fn message_bytes(&self) -> usize {
         match self {
-            PeerEntry::Message(message) | PeerEntry::Retain { message, .. } => message.size(),
+            PeerEntry::Packed(message) => message.size(),
+            PeerEntry::Retain { message, .. } => message.size(),
             PeerEntry::Routed(routed) => routed.message.size(),
             // Retained messages are shared with their store.
             _ => 0,
@@ -187,8 +225,16 @@ pub(crate) struct Outboxes {
 #[derive(Debug, Default)]
 struct Outbox {
     entries: Vec<PeerEntry>,
+    packed: PackedBytes,
     /// As [`PeerBatch::weight`].
     weight: usize,
+}
+
+impl Outbox {
+    fn push(&mut self, entry: PeerEntry) {
+        self.weight += 1 + entry.message_bytes() / WEIGHT_BYTES;
+        self.entries.push(entry);
+    }
 }
 
 impl Outboxes {
@@ -203,22 +249,36 @@ impl Outboxes {
 
     pub(crate) fn push(&mut self, pass: Pass, to: ShardId, entry: PeerEntry) {
         debug_assert_ne!(to, self.own, "a shard does not write to itself");
-        let outbox = &mut self.passes[pass as usize][to.index()];
-        outbox.weight += 1 + entry.message_bytes() / WEIGHT_BYTES;
-        outbox.entries.push(entry);
+        self.passes[pass as usize][to.index()].push(entry);
+    }
+
+    /// A message for subscribers of `shard`; with a token, that says when it is durable there.
+    pub(super) fn push_message(&mut self, shard: ShardId, out: &mut Outgoing<'_>, to: Recipients<'_>, token: u64) {
+        let outbox = &mut self.passes[Pass::Messages as usize][shard.index()];
+        let is_plain = token == 0 && out.publisher.is_none();
+        let packed = if is_plain { outbox.packed.add(out, to) } else { None };
+        outbox.push(packed.map_or_else(
+            || PeerEntry::Routed(Box::new(RoutedMessage::new(out, to, token))),
+            PeerEntry::Packed,
+        ));
     }
 
     /// The next batch of this pass, peers in order.
     pub(crate) fn poll(&mut self, pass: Pass) -> Option<(ShardId, PeerBatch)> {
         let boxes = &mut self.passes[pass as usize];
         let at = boxes.iter().position(|outbox| !outbox.entries.is_empty())?;
-        let Outbox { entries, weight } = std::mem::take(&mut boxes[at]);
+        let Outbox {
+            entries,
+            packed,
+            weight,
+        } = std::mem::take(&mut boxes[at]);
         let to = ShardId(u16::try_from(at).expect("fewer than SHARDS_MAX"));
         Some((
             to,
             PeerBatch {
                 from: self.own,
                 entries,
+                packed,
                 weight,
             },
         ))

@@ -4,24 +4,29 @@ use std::time::Duration;
 
 use super::Shard;
 use super::event::{Pass, ShardId};
+use super::packed::Unpacker;
 use super::peer::{PeerBatch, PeerEntry};
 use crate::error::CloseReason;
-use crate::message::SharedMessage;
 use crate::router::RemoteMembers;
 use crate::session::SessionKey;
 use crate::store::{Lsn, StoreError};
 use crate::time::Instant;
 use crate::topic::TopicFilter;
 
-use super::outgoing::Outgoing;
-
 impl Shard {
     /// A peer's batch, in its order.
     pub(super) fn on_batch(&mut self, now: Instant, batch: PeerBatch) {
-        let from = batch.from;
-        for entry in batch.entries {
+        let PeerBatch {
+            from, entries, packed, ..
+        } = batch;
+        let mut packed = Unpacker::new(&packed, from);
+        for entry in entries {
             match entry {
-                PeerEntry::Message(message) => self.on_message(now, &message),
+                PeerEntry::Packed(message) => {
+                    let (mut out, to) = packed.next(&message);
+                    // Nobody waits for an answer; what the store refuses is counted there.
+                    let _ = self.on_message(now, &mut out, to, 0);
+                }
                 PeerEntry::Routed(routed) => self.on_routed(now, from, &routed),
                 PeerEntry::Retain { message, token } => {
                     let outcome = self.store_retained(message);
@@ -72,11 +77,6 @@ impl Shard {
                 PeerEntry::Release { publisher } => self.release_publisher(now, self.id, publisher),
             }
         }
-    }
-
-    fn on_message(&mut self, now: Instant, message: &SharedMessage) {
-        // Nobody waits for an answer; what the store refuses is counted there.
-        let _ = self.deliver_matching(now, &mut Outgoing::owned(message), None);
     }
 
     /// Another shard has a message durable, or never will.

@@ -7,7 +7,7 @@ use super::clients::{Awaited, Grant};
 use super::connection::Gate;
 use super::event::{ConnId, Pass, ShardId};
 use super::outgoing::Outgoing;
-use super::peer::{PeerEntry, RoutedMessage};
+use super::peer::{PeerEntry, Recipients, RoutedMessage};
 use crate::codec::QoS;
 use crate::error::DropReason;
 use crate::limits::SharedStrategy;
@@ -168,45 +168,54 @@ impl Shard {
             shards &= shards - 1;
             count += 1;
             self.clients.stats.messages_forwarded += 1;
-            let theirs: Vec<GroupRef> = groups
+            let theirs: SmallVec<[GroupRef; 4]> = groups
                 .iter()
                 .filter(|(of, _)| *of == shard)
                 .map(|(_, group)| *group)
                 .collect();
-            let entry = if theirs.is_empty() && token == 0 && out.publisher.is_none() {
-                PeerEntry::Message(out.shared())
-            } else {
-                PeerEntry::Routed(Box::new(RoutedMessage {
-                    message: out.shared(),
-                    plain: plain & (1 << shard.0) != 0,
-                    groups: theirs,
-                    sticky,
-                    publisher: out.publisher,
-                    token,
-                    hops: 0,
-                }))
+            let to = Recipients {
+                plain: plain & (1 << shard.0) != 0,
+                groups: &theirs,
+                sticky,
             };
-            self.outboxes.push(Pass::Messages, shard, entry);
+            self.outboxes.push_message(shard, out, to, token);
         }
         count
     }
 
-    /// A message that another shard routed, for this shard's subscribers and for the groups it was chosen for.
+    /// A message that another shard routed, with more to say than to whom.
     pub(super) fn on_routed(&mut self, now: Instant, from: ShardId, routed: &RoutedMessage) {
         let mut out = Outgoing::owned(&routed.message);
         out.publisher = routed.publisher;
-        let mut outcome = Ok(Lsn(0));
-        if routed.plain {
-            merge(&mut outcome, self.deliver_matching(now, &mut out, None).0);
+        let outcome = self.on_message(now, &mut out, routed.recipients(), routed.hops);
+        if routed.token != 0 {
+            self.confirm_stored(from, routed.token, outcome);
         }
-        for group in &routed.groups {
+    }
+
+    /// A message that another shard routed, for this shard's subscribers and for the groups it was chosen for.
+    ///
+    /// # Errors
+    /// The store refused a record.
+    pub(super) fn on_message(
+        &mut self,
+        now: Instant,
+        out: &mut Outgoing<'_>,
+        to: Recipients<'_>,
+        hops: u8,
+    ) -> Result<Lsn, StoreError> {
+        let mut outcome = Ok(Lsn(0));
+        if to.plain {
+            merge(&mut outcome, self.deliver_matching(now, out, None).0);
+        }
+        for group in to.groups {
             let found = self.registry.resolve(*group);
-            let Some(id) = found.or_else(|| self.registry.find_again(*group, routed.message.topic())) else {
+            let Some(id) = found.or_else(|| self.registry.find_again(*group, out.topic)) else {
                 // Its last member anywhere left while the message was on its way.
-                self.pass_on(now, routed, None);
+                self.pass_on(now, out, None, to.sticky, hops);
                 continue;
             };
-            match self.registry.group_mut(id).pick_local(routed.sticky) {
+            match self.registry.group_mut(id).pick_local(to.sticky) {
                 Some(member) => {
                     let grant = Grant {
                         session: member.session,
@@ -214,29 +223,27 @@ impl Shard {
                         hold: false,
                         group: Some(self.registry.group_ref(id)),
                     };
-                    merge(&mut outcome, self.clients.deliver(now, grant, &mut out));
+                    merge(&mut outcome, self.clients.deliver(now, grant, out));
                 }
-                None => self.pass_on(now, routed, Some(id)),
+                None => self.pass_on(now, out, Some(id), to.sticky, hops),
             }
         }
-        if routed.token != 0 {
-            self.confirm_stored(from, routed.token, outcome);
-        }
+        outcome
     }
 
     /// Sends a message for a group whose members here have left on to its members elsewhere.
-    fn pass_on(&mut self, now: Instant, routed: &RoutedMessage, group: Option<GroupId>) {
-        let pick = group.and_then(|group| self.registry.group_mut(group).pick(self.id, routed.sticky));
+    fn pass_on(&mut self, now: Instant, out: &mut Outgoing<'_>, group: Option<GroupId>, sticky: Option<u32>, hops: u8) {
+        let pick = group.and_then(|group| self.registry.group_mut(group).pick(self.id, sticky));
         match (pick, group) {
-            (Some(Pick::Remote(shard, group)), _) if routed.hops < HOPS_MAX => {
-                let entry = RoutedMessage {
-                    message: routed.message.clone(),
+            (Some(Pick::Remote(shard, group)), _) if hops < HOPS_MAX => {
+                let to = Recipients {
                     plain: false,
-                    groups: vec![group],
-                    sticky: routed.sticky,
-                    publisher: routed.publisher,
-                    token: 0,
-                    hops: routed.hops + 1,
+                    groups: &[group],
+                    sticky,
+                };
+                let entry = RoutedMessage {
+                    hops: hops + 1,
+                    ..RoutedMessage::new(out, to, 0)
                 };
                 self.outboxes
                     .push(Pass::Messages, shard, PeerEntry::Routed(Box::new(entry)));
@@ -250,24 +257,15 @@ impl Shard {
                     group,
                 };
                 // What the store refuses is counted there.
-                let _ = self.clients.deliver(now, grant, &mut Outgoing::owned(&routed.message));
+                let _ = self.clients.deliver(now, grant, out);
             }
             _ => self.clients.stats.drop_message(DropReason::NoMember),
         }
     }
 
     /// Gives a message that a member had not acknowledged before it left, or may not read, to another one of its group.
-    pub(super) fn redispatch(&mut self, now: Instant, group: Option<GroupId>, message: SharedMessage) {
-        let routed = RoutedMessage {
-            message,
-            plain: false,
-            groups: Vec::new(),
-            sticky: None,
-            publisher: None,
-            token: 0,
-            hops: 0,
-        };
-        self.pass_on(now, &routed, group);
+    pub(super) fn redispatch(&mut self, now: Instant, group: Option<GroupId>, message: &SharedMessage) {
+        self.pass_on(now, &mut Outgoing::owned(message), group, None, 0);
     }
 
     /// Tells a publisher's shard that a message is durable here, once it is.

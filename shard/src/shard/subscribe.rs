@@ -20,7 +20,6 @@ use super::peer::{GroupMembers, PeerEntry};
 use super::retained::Replies;
 use crate::codec::{Packet, PacketId, QoS, SUBACK_FAILURE, SubAck, Subscribe, Unsubscribe};
 use crate::error::{CloseReason, ProtocolError};
-use crate::message::SharedMessage;
 use crate::router::{FilterId, GroupId, Member};
 use crate::session::{SessionKey, SubscriptionKey};
 use crate::store::{Lsn, Record};
@@ -479,7 +478,7 @@ impl Shard {
         self.clients.recharge_session(index);
         for queued in taken {
             if !fault!(LoseRedispatch) {
-                self.redispatch(now, Some(group), SharedMessage::clone(&queued.message));
+                self.redispatch(now, Some(group), &queued.message);
             }
             let session = &self.clients.sessions[index as usize];
             super::clients::done(
