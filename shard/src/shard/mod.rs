@@ -7,7 +7,7 @@
 //!
 //! What the shard does is told in the order in which a client meets it: `receive` (bytes to packets), `authenticate`,
 //! `connect`, `publish`, `route` (who gets it), `clients` (how it leaves), `subscribe`, `retained`, `depart` (how a connection and a
-//! session end), `peers` (what other shards send), `inspect` (what an operator asks); `access` is asked along the way.
+//! session end), `peers` (what other shards send, as `peer` and `packed` carry it), `inspect` (what an operator asks); `access` is asked along the way.
 
 mod access;
 mod authenticate;
