@@ -281,6 +281,8 @@ fn run_shard(
     mesh: &Arc<Mesh<PeerBatch, Control>>,
     events: &flume::Sender<ProcessEvent>,
 ) -> io::Result<()> {
+    #[cfg(feature = "planted-faults")]
+    plant_fault();
     ring.run(async {
         let port = mesh.port(config.id);
         let executor = Executor::new(config, Shard::new(shard, Box::new(MemoryStore)), port, acceptor)?;
@@ -288,6 +290,15 @@ fn run_shard(
         let _ = events.send(ProcessEvent::ShardRuns);
         executor.run()
     })
+}
+
+/// Makes the fault act on this shard that `RINGMQ_FAULT` names.
+#[cfg(feature = "planted-faults")]
+fn plant_fault() {
+    if let Ok(name) = std::env::var("RINGMQ_FAULT") {
+        let fault = ringmq_shard::fault::Fault::named(&name);
+        fault.expect("RINGMQ_FAULT is one of the planted faults").plant();
+    }
 }
 
 fn wait_until_all_run(events: &flume::Receiver<ProcessEvent>, shards: usize) -> Result<(), PreflightError> {

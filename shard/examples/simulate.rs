@@ -198,8 +198,7 @@ fn planted() -> bool {
 /// Makes one fault act.
 #[cfg(feature = "planted-faults")]
 fn plant(name: &str) {
-    let all = ringmq_shard::fault::Fault::ALL;
-    let found = all.iter().find(|fault| format!("{fault:?}") == name);
+    let found = ringmq_shard::fault::Fault::named(name);
     found.unwrap_or_else(|| usage(name)).plant();
 }
 

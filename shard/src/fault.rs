@@ -90,6 +90,7 @@ mod planted {
         ShedUncounted: "a message that is shed for want of memory is not counted",
         PauseForEver: "a publisher that was paused because memory is short is never read again",
         UncountedDrop: "a message that a full queue refuses is not counted",
+        PanicAtQos2: "a QoS 2 PUBLISH makes the shard panic",
     }
 
     thread_local! {
@@ -97,6 +98,12 @@ mod planted {
     }
 
     impl Fault {
+        /// The one of this name, as it stands here.
+        #[must_use]
+        pub fn named(name: &str) -> Option<Fault> {
+            Fault::ALL.iter().copied().find(|fault| format!("{fault:?}") == name)
+        }
+
         /// Makes this fault act on this thread, instead of any other.
         pub fn plant(self) {
             PLANTED.set(Some(self));

@@ -37,10 +37,20 @@ impl Broker {
 
     /// As [`Broker::start`], listening as `listen` says: flags, or `--config` and a file with `[[listener]]` tables.
     pub fn start_on(shards: u16, listen: &[&str], flags: &[&str]) -> Broker {
+        Broker::start_by(ringmq(), shards, listen, flags)
+    }
+
+    /// As [`Broker::start`], with a mistake of its shards. The binary has it only with the feature `planted-faults`.
+    pub fn start_with_fault(shards: u16, fault: &str) -> Broker {
+        let mut command = ringmq();
+        command.env("RINGMQ_FAULT", fault);
+        Broker::start_by(command, shards, &["--listen", "127.0.0.1:0"], &[])
+    }
+
+    fn start_by(mut command: Command, shards: u16, listen: &[&str], flags: &[&str]) -> Broker {
         let placement_seed = (0..)
             .find(|seed| hash::home("sub", shards, *seed).0 == 0 && hash::home("pub", shards, *seed).0 == shards - 1)
             .expect("such a seed is among the first few");
-        let mut command = ringmq();
         command.args(listen).args(["--shards", &shards.to_string()]);
         command.args(["--placement-seed", &placement_seed.to_string()]);
         if !flags.contains(&"--sys-interval") {

@@ -48,6 +48,9 @@ impl Shard {
                 self.clients.answer(conn, gate, &Packet::PubAck(id));
             }
             (QoS::ExactlyOnce, Some(id)) => {
+                if fault!(PanicAtQos2) {
+                    panic!("a planted fault");
+                }
                 if fault!(DeliverAtPublish) {
                     self.publish_for(now, conn, index, &mut out)?;
                 }
