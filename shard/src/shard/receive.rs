@@ -85,14 +85,15 @@ impl Shard {
         }
         let (used, stop) = self.on_frames(now, conn, bytes, None);
         self.after_frames(conn, &bytes[used..], &[], stop);
-        if stop == Stop::Incomplete {
-            let connection = &mut self.clients.connections[conn.index()];
-            if used > 0 || bytes.len() >= PROGRESS_BYTES {
-                connection.last_received = now;
-            }
-            if used < bytes.len() {
-                connection.tail.extend_from_slice(&bytes[used..]);
-            }
+        if !matches!(stop, Stop::Incomplete | Stop::Held) {
+            return;
+        }
+        let connection = &mut self.clients.connections[conn.index()];
+        if used > 0 || bytes.len() >= PROGRESS_BYTES {
+            connection.last_received = now;
+        }
+        if stop == Stop::Incomplete && used < bytes.len() {
+            connection.tail.extend_from_slice(&bytes[used..]);
         }
     }
 

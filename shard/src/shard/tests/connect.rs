@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::cluster::*;
 use crate::codec::Will;
+use crate::limits::Limits;
 
 /// [MQTT-3.1.2-4] [MQTT-3.2.2-2] [MQTT-3.2.2-3]
 #[test]
@@ -141,6 +142,26 @@ fn a_socket_without_connect_is_closed_after_the_connect_timeout() {
     cluster.advance(Duration::from_millis(200));
     assert!(cluster.is_closed(silent) && cluster.is_closed(slow));
     assert_eq!(cluster.stats().connections, 0);
+}
+
+/// A client that does not take its answers is not read any more; what it sent until then counts all the same.
+#[test]
+fn a_packet_behind_which_reading_stops_is_heard() {
+    let limits = Limits {
+        output_bytes_max: 2,
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(1, &limits);
+    let client = cluster.open();
+    cluster.send(client, &connect_bytes("c", true, 1));
+    cluster.settle();
+    cluster.stall(client, true);
+    cluster.advance(Duration::from_millis(1_000));
+    cluster.send(client, &[0xc0, 0, 0xc0, 0]);
+    cluster.advance(Duration::from_millis(1_400));
+    assert!(!cluster.is_closed(client));
+    cluster.advance(Duration::from_millis(300));
+    assert!(cluster.is_closed(client));
 }
 
 #[test]
