@@ -101,7 +101,7 @@ impl Shard {
         let connection = &mut self.clients.connections[conn.index()];
         connection.phase = Phase::Connected { session: index };
         self.clients.stats.connected += 1;
-        connection.keep_alive = u16::try_from(silence_max.as_secs() * 2 / 3).unwrap_or(u16::MAX);
+        connection.keep_alive = u16::try_from(silence_max.as_millis() / 1_500).unwrap_or(u16::MAX);
         connection.silence_max = silence_max;
         if !silence_max.is_zero() {
             self.set_connection_timer(now + silence_max, conn);

@@ -1,9 +1,11 @@
 //! What an operator asks: every client in exactly one page, in pieces of bounded work; and what a kick and a removal leave.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::cluster::*;
 use crate::codec::Will;
+use crate::limits::Limits;
 use crate::shard::{ClientQuery, Kicked};
 use crate::topic::TopicName;
 
@@ -49,6 +51,23 @@ fn every_client_is_in_one_page_and_none_looks_at_too_many() {
     };
     let page = cluster.shard(0).clients(&none);
     assert!(page.clients.is_empty() && page.next.is_some_and(|next| next < 2_000));
+}
+
+/// In whole seconds, as the client asked for it, also where half of it is none.
+#[test]
+fn the_keep_alive_is_told_as_it_was_asked_for_or_granted() {
+    let limits = Limits {
+        keep_alive_max: Duration::from_secs(9),
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(1, &limits);
+    for (asked, told) in [(0, 9), (1, 1), (2, 2), (3, 3), (8, 8), (9, 9), (65_535, 9)] {
+        let client = cluster.open();
+        cluster.send(client, &connect_bytes("c", true, asked));
+        let now = cluster.now;
+        let detail = cluster.shard(0).client(now, "c", None).expect("it is connected");
+        assert_eq!(detail.keep_alive, told, "{asked}");
+    }
 }
 
 #[test]
