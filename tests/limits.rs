@@ -71,6 +71,41 @@ fn excess_connections_are_closed_until_others_leave() {
 }
 
 #[test]
+fn long_filters_are_refused_and_long_topics_close() {
+    each_broker_with(&["--max-topic-bytes", "32"], |broker| {
+        let mut subscriber = broker.connect("sub");
+        subscriber.send(wire::subscribe(
+            1,
+            &[
+                ("twenty-four bytes long: 8/bytes/", 1),
+                ("twenty-four bytes long: 9/bytes/+", 1),
+                ("twenty-four bytes long: 9/bytes/#", 1),
+                ("twenty-four bytes long: 8/byte/#", 2),
+            ],
+        ));
+        subscriber.expect(&Packet::Suback {
+            id: 1,
+            codes: vec![1, 0x80, 0x80, 2],
+        });
+        let mut publisher = broker.connect("pub");
+        publisher.publish("twenty-four bytes long: 8/bytes/", "fits", 1);
+        subscriber.expect_message("twenty-four bytes long: 8/bytes/", "fits", 1);
+        publisher.send(
+            publish("twenty-four bytes long: 9/bytes//", "too long")
+                .qos(1, 9)
+                .encode(),
+        );
+        publisher.expect_close();
+        broker.assert_closes_new(
+            Connect::new("will")
+                .will(publish("twenty-four bytes long: 9/bytes//", "x"))
+                .encode(),
+        );
+        subscriber.expect_silence();
+    });
+}
+
+#[test]
 fn deep_filters_are_refused_and_deep_topics_close() {
     each_broker_with(&["--max-topic-levels", "4", "--sys-interval", "1"], |broker| {
         let mut subscriber = broker.connect("sub");
@@ -144,6 +179,50 @@ fn retained_messages_beyond_the_limit_are_delivered_and_not_kept() {
         }
         kept.sort();
         assert_eq!(retained_topics(broker, "w", kept.len()), kept);
+    });
+}
+
+/// A message that takes the last byte is kept, one more byte is not; an outdated one is none instead.
+#[test]
+fn retained_bytes_beyond_the_limit_are_delivered_and_not_kept() {
+    on_shards(&[1, 2, 3], &["--max-retained-bytes", "300"], |broker| {
+        let limit = 300 / usize::from(broker.shards);
+        let mut live = broker.connect("sub");
+        live.subscribe("r/#", 1);
+        let mut publisher = broker.connect("pub");
+        let mut retain = |topic: &str, bytes: usize| {
+            publisher.retain(topic, vec![b'v'; bytes], 1);
+            live.expect_message(topic, vec![b'v'; bytes], 1);
+        };
+        let expect_kept = |expected: &[(&String, usize)]| {
+            let mut late = broker.connect("late");
+            late.subscribe("r/#", 0);
+            let mut kept: Vec<(String, usize)> = Vec::new();
+            for _ in expected {
+                let got = late.recv_publish();
+                kept.push((got.topic, got.payload.len()));
+            }
+            late.expect_silence();
+            kept.sort();
+            let expected = expected.iter().map(|(topic, bytes)| ((*topic).clone(), *bytes));
+            assert_eq!(kept, expected.collect::<Vec<_>>());
+        };
+        for owner in 0..broker.shards {
+            let [first, second] = ["r/first/", "r/second/"].map(|prefix| broker.topic_on(owner, prefix));
+            let room = limit - first.len();
+            retain(&first, room);
+            expect_kept(&[(&first, room)]);
+            retain(&second, 1);
+            expect_kept(&[(&first, room)]);
+            let less = room - second.len() - 1;
+            retain(&first, less);
+            retain(&second, 1);
+            expect_kept(&[(&first, less), (&second, 1)]);
+            retain(&second, 2);
+            expect_kept(&[(&first, less)]);
+            retain(&first, room + 1);
+            expect_kept(&[]);
+        }
     });
 }
 
