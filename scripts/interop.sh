@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The broker against clients that nobody here wrote: Mosquitto's command-line clients, over TLS too, and Paho for Python, both over a
-# Unix domain socket too, with 1 and 2 shards. Prints a line per case and `N passed, N failed`; exit 1 if one failed, 77 if a client cannot be had (never
-# with CI=true, where that is a failure).
+# The broker against clients that nobody here wrote: Mosquitto's command-line clients, over TLS too, Paho for Python, both over a
+# Unix domain socket too, and mqtt.js over WebSocket and TLS, with 1 and 2 shards. Prints a line per case and
+# `N passed, N failed`; exit 1 if one failed, 77 if a client cannot be had (never with CI=true, where that is a failure).
 set -uo pipefail
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 cd "$ROOT" || exit 2
@@ -29,6 +29,16 @@ VENV=${CARGO_TARGET_DIR:-target}/interop-venv
 if ! "$VENV/bin/python" -c 'import paho.mqtt.client' 2>/dev/null; then
     { python3 -m venv "$VENV" && "$VENV/bin/pip" install -q 'paho-mqtt==2.1.0'; } >/dev/null ||
         missing "Paho for Python could not be installed into $VENV"
+fi
+NODE=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/interop-node
+if ! command -v npm >/dev/null; then
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm; } >/dev/null 2>&1 ||
+        missing "Node is not installed and could not be"
+fi
+if [[ ! -f $NODE/node_modules/mqtt/package.json ]]; then
+    mkdir -p "$NODE" && echo '{"private":true}' >"$NODE/package.json"
+    timeout 120 npm install --prefix "$NODE" --silent --no-audit --no-fund --ignore-scripts mqtt@5.16.0 >/dev/null ||
+        missing "mqtt.js could not be installed into $NODE"
 fi
 
 WORK=$(mktemp -d)
@@ -82,6 +92,16 @@ start() {
 	tls_key = "$WORK/server.key"
 	tls_client_ca = "$WORK/ca.pem"
 	tls_client_certificates = "optional"
+
+	[[listener]]
+	listen = "127.0.0.1:0"
+	websocket = true
+
+	[[listener]]
+	listen = "127.0.0.1:0"
+	websocket = true
+	tls_certificate = "$WORK/server.pem"
+	tls_key = "$WORK/server.key"
 	END
     "$BROKER" --config "$WORK/ringmq.toml" --shards "$SHARDS" --sys-interval 1 >"$WORK/out" 2>"$WORK/log" &
     BROKER_PID=$!
@@ -92,6 +112,8 @@ start() {
     done
     PORT=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\)$/\1/p' "$WORK/out")
     TLS_PORT=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\), TLS$/\1/p' "$WORK/out")
+    WS_PORT=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\), WebSocket.*/\1/p' "$WORK/out")
+    WSS_PORT=$(sed -n 's/.*listening on 127.0.0.1:\([0-9]*\), TLS, WebSocket.*/\1/p' "$WORK/out")
 }
 
 # A client that does not even end when asked to (one in a signal handler may wait for itself) is ended all the same.
@@ -221,6 +243,20 @@ unix_cases() {
     check "mosquitto: over a unix socket" "1000000 5" "$(messages "$WORK/unix")"
 }
 
+# Counts the lines of a program of cases.
+report() { # NAME
+    local verdict name detail ended=0
+    while IFS=$'\t' read -r verdict name detail; do
+        case $verdict in
+        ok) check "$1: $name" ok ok ;;
+        FAIL) check "$1: $name" ok "$detail" ;;
+        end) ended=1 ;;
+        *) check "$1: the test program itself" "" "$verdict $name $detail" ;;
+        esac
+    done
+    check "$1: all cases ran" 1 "$ended"
+}
+
 certificates 2>"$WORK/openssl" >&2 || { cat "$WORK/openssl" && missing "openssl made no certificates"; }
 
 for SHARDS in 1 2; do
@@ -230,17 +266,8 @@ for SHARDS in 1 2; do
     mosquitto_cases
     tls_cases
     unix_cases
-    results=$(limited 120 "$VENV/bin/python" scripts/interop/paho_cases.py "$PORT" "$WORK/mqtt.sock" 2>&1) || true
-    while IFS=$'\t' read -r verdict name detail; do
-        case $verdict in
-        ok) check "paho: $name" ok ok ;;
-        FAIL) check "paho: $name" ok "$detail" ;;
-        end) ENDED=1 ;;
-        *) check "paho: the test program itself" "" "$verdict $name $detail" ;;
-        esac
-    done <<<"$results"
-    check "paho: all cases ran" 1 "${ENDED:-0}"
-    ENDED=0
+    report paho < <(limited 120 "$VENV/bin/python" scripts/interop/paho_cases.py "$PORT" "$WORK/mqtt.sock" 2>&1)
+    report mqtt.js < <(limited 120 node scripts/interop/mqttjs_cases.mjs "$NODE" "$WS_PORT" "$WSS_PORT" "$WORK/ca.pem" 2>&1)
     check "the broker is still there" "yes" "$(kill -0 "$BROKER_PID" && echo yes)"
     check "no panic in the log" "0" "$(grep -c panicked "$WORK/log")"
     kill -TERM "$BROKER_PID"

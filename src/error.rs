@@ -1,9 +1,11 @@
-//! Everything that can be wrong with one connection: the core's errors, TLS, and the system's.
+//! Everything that can be wrong with one connection: the core's errors, TLS, WebSocket, and the system's.
 
 use std::io;
 
 use ringmq_shard::error::{CodecError, ProtocolError, SessionError};
 use thiserror::Error;
+
+pub use crate::transport::websocket::WebSocketError;
 
 /// Why a connection ends that should not have. It ends that connection and nothing else.
 #[derive(Debug, Error)]
@@ -28,6 +30,9 @@ pub enum MqttError {
     /// What came is no TLS, or none that this listener accepts.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What came is no WebSocket, or not as it must be.
+    #[error(transparent)]
+    WebSocket(#[from] WebSocketError),
     /// The client took no byte of what waits for it.
     #[error("nothing could be written for {seconds} s")]
     WriteTimeout {
@@ -79,7 +84,10 @@ impl MqttError {
     pub(crate) fn of_transport(operation: &'static str, error: io::Error) -> MqttError {
         match error.downcast::<TlsError>() {
             Ok(error) => MqttError::Tls(error),
-            Err(source) => MqttError::Io { operation, source },
+            Err(error) => match error.downcast::<WebSocketError>() {
+                Ok(error) => MqttError::WebSocket(error),
+                Err(source) => MqttError::Io { operation, source },
+            },
         }
     }
 
@@ -92,6 +100,7 @@ impl MqttError {
             MqttError::Session(error) => ringmq_shard::error::CloseReason::Session(*error).label(),
             MqttError::Io { .. } => "io",
             MqttError::Tls(error) => error.label(),
+            MqttError::WebSocket(error) => error.label(),
             MqttError::WriteTimeout { .. } => "write_timeout",
         }
     }

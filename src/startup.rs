@@ -20,7 +20,7 @@ pub(crate) fn say(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
-/// How the broker is set up, and a line `listening on ADDR:PORT` for each listener (with `, TLS` behind it where clients speak that).
+/// How the broker is set up, and a line `listening on ADDR:PORT` for each listener (with `, TLS` and `, WebSocket at PATH` behind it where clients speak that).
 pub(crate) fn announcement(config: &Config, host: &Host) -> String {
     let limits = &config.limits;
     let mut text = format!("RingMQ {}\n", crate::VERSION);
@@ -107,7 +107,9 @@ pub(crate) fn announcement(config: &Config, host: &Host) -> String {
     line("retained", format!("at most {}", limits.retained_max));
     for (listener, rules) in host.listeners.iter().zip(&config.listeners) {
         let tls = if rules.tls.is_some() { ", TLS" } else { "" };
-        writeln!(text, "listening on {}{tls}", listener.address()).expect("a String takes everything");
+        let websocket = rules.websocket.as_ref();
+        let websocket = websocket.map_or_else(String::new, |it| format!(", WebSocket at {}", it.path));
+        writeln!(text, "listening on {}{tls}{websocket}", listener.address()).expect("a String takes everything");
     }
     if let Some(address) = host.admin.as_ref().and_then(|admin| admin.local_addr().ok()) {
         writeln!(text, "admin on http://{address}").expect("a String takes everything");

@@ -157,6 +157,7 @@ impl Values {
             ("tls/handshakes", sockets.handshakes),
             ("tls/handshakes/resumed", sockets.handshakes_resumed),
             ("tls/failures", sockets.tls_failures),
+            ("websocket/failures", sockets.websocket_failures),
         ] {
             prefix.clear();
             write!(prefix, "shard/{id}/{name}").expect("a String takes everything");

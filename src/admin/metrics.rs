@@ -352,6 +352,12 @@ const SHARD_COUNTERS: &[OfShard] = &[
         |it| it.sockets.tls_failures,
     ),
     (
+        "websocket_failures",
+        None,
+        "Connections closed because of WebSocket: a request that was refused, or frames that break its rules",
+        |it| it.sockets.websocket_failures,
+    ),
+    (
         "session_takeovers",
         None,
         "Connections replaced by another with their Client Identifier",

@@ -19,7 +19,8 @@ use ringmq_shard::access::{Acl, AclError};
 use thiserror::Error;
 use tracing::warn;
 
-use crate::config::Config;
+use crate::config::{Config, ListenerConfig};
+use crate::transport::tls::Inside;
 
 pub(crate) use authenticator::{Authenticator, Job, Pool};
 pub use passwd::{PasswdArgs, PasswdError, passwd};
@@ -52,9 +53,7 @@ impl Secrets {
         let acl = config.acl_file.as_deref().map(read_acl).transpose()?;
         let admin_token = config.admin_token_file.as_deref().map(Token::read).transpose()?;
         let listeners = config.listeners.iter();
-        let tls = listeners
-            .map(|listener| listener.tls.as_ref().map(TlsFiles::read).transpose())
-            .collect::<Result<_, _>>()?;
+        let tls = listeners.map(read_tls).collect::<Result<_, _>>()?;
         Ok(Secrets {
             passwords: passwords.map(Arc::new),
             acl: acl.map(Arc::new),
@@ -90,6 +89,15 @@ impl Secrets {
     fn certificates(&self) -> impl Iterator<Item = &Certificate> {
         self.tls.iter().flatten().flat_map(|files| files.certificates.iter())
     }
+}
+
+fn read_tls(listener: &ListenerConfig) -> Result<Option<TlsFiles>, TlsFileError> {
+    let inside = match listener.websocket {
+        Some(_) => Inside::Http,
+        None => Inside::Mqtt,
+    };
+    let settings = listener.tls.as_ref();
+    settings.map(|settings| TlsFiles::read(settings, inside)).transpose()
 }
 
 fn read_acl(path: &Path) -> Result<Acl, SecretError> {

@@ -234,6 +234,19 @@ pub struct ListenerArgs {
     /// Oldest version of TLS that clients may use: 1.2 or 1.3
     #[arg(long, env = "RINGMQ_TLS_MIN_VERSION", value_name = "VERSION", default_value = "1.2")]
     pub tls_min_version: TlsVersion,
+
+    /// Clients speak MQTT over WebSocket, as browsers do
+    #[arg(long, env = "RINGMQ_WEBSOCKET", value_name = "BOOL", default_value = "false", value_parser = BoolishValueParser::new(),
+          num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    pub websocket: bool,
+
+    /// Path of the WebSocket that clients ask for
+    #[arg(long, env = "RINGMQ_WEBSOCKET_PATH", value_name = "PATH", default_value = "/mqtt")]
+    pub websocket_path: String,
+
+    /// Origin of the pages that may connect, as browsers send it; may be given more than once [default: all]
+    #[arg(long, env = "RINGMQ_WEBSOCKET_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub websocket_origin: Vec<String>,
 }
 
 /// `--slow-subscriber`.

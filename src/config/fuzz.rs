@@ -71,6 +71,13 @@ fn check_config(config: &Config) {
             "{address} twice"
         );
     }
+    for websocket in config
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.websocket.as_ref())
+    {
+        assert!(websocket.path.starts_with('/') && websocket.path.bytes().all(|byte| byte.is_ascii_graphic()));
+    }
     for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         let shown = tls.client_certificates != ClientCertificates::None;
         assert!(!tls.certificates.is_empty() && tls.client_ca.is_some() == shown);

@@ -19,10 +19,12 @@ mod print;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod websocket;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringmq_shard::limits::{Limits, SlowSubscriber};
@@ -42,6 +44,7 @@ pub(crate) use cores::{available, ranges};
 pub use file::FileError;
 pub use log::{LogFormat, LogSetting, LogSettingError};
 pub use tls::{ClientCertificates, TlsConfig, TlsUserName, TlsVersion};
+pub use websocket::WebSocketConfig;
 
 /// All settings of one broker, checked against each other.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -89,6 +92,8 @@ pub struct ListenerConfig {
     pub admission: Admission,
     /// `None`: plain TCP.
     pub tls: Option<TlsConfig>,
+    /// `None`: MQTT from the first byte on.
+    pub websocket: Option<Arc<WebSocketConfig>>,
 }
 
 /// Settings that cannot hold together; the process ends with exit code 2.
@@ -145,6 +150,9 @@ pub enum ConfigError {
         /// How many.
         keys: usize,
     },
+    /// A path that no request can have.
+    #[error("--websocket-path {0} is no path of a request: write / and visible characters, without ? and #")]
+    WebSocketPath(String),
     /// The first packet may not be larger than any packet.
     #[error("--max-connect-size {connect} is more than --max-packet-size {packet}")]
     ConnectLargerThanPacket {
@@ -302,6 +310,7 @@ fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(),
     };
     let anonymous = args.listener.allow_anonymous;
     let tls = TlsConfig::from_args(&args.listener)?;
+    let websocket = WebSocketConfig::from_args(&args.listener)?.map(Arc::new);
     let (known, named) = (
         tls.as_ref().is_some_and(TlsConfig::knows_everyone),
         tls.as_ref().is_some_and(TlsConfig::names_everyone),
@@ -323,6 +332,7 @@ fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(),
             address: address.clone(),
             admission: admission.clone(),
             tls: tls.clone(),
+            websocket: websocket.clone(),
         });
     }
     Ok(())
@@ -421,6 +431,7 @@ impl ConfigError {
             ConfigError::CoreNotAvailable { .. } => ("--cores", None),
             ConfigError::NeedsOther { flag, other } => (flag, Some(other)),
             ConfigError::KeysForCertificates { .. } => ("--tls-certificate", Some("--tls-key")),
+            ConfigError::WebSocketPath(_) => ("--websocket-path", None),
             ConfigError::ConnectLargerThanPacket { .. } => ("--max-connect-size", Some("--max-packet-size")),
         }
     }

@@ -29,6 +29,7 @@ use crate::runtime::report::Reports;
 use crate::runtime::ring::{Ring, Watch};
 use crate::runtime::sockets::Arrival;
 use crate::transport::tls::TlsServer;
+use crate::transport::websocket::WebSocketStream;
 use crate::transport::{Peer, Transport};
 
 /// What all shards that accept have in common.
@@ -176,7 +177,7 @@ impl Acceptor {
             return;
         }
         let listener = &self.listeners[listener];
-        let socket = match &listener.tls {
+        let stream = match &listener.tls {
             None => Transport::Tcp(socket),
             Some(tls) => match tls.accept(socket) {
                 Ok(stream) => Transport::Tls(Box::new(stream)),
@@ -187,6 +188,10 @@ impl Acceptor {
                     return;
                 }
             },
+        };
+        let socket = match &listener.rules.websocket {
+            None => stream,
+            Some(rules) => Transport::WebSocket(Box::new(WebSocketStream::new(stream, Arc::clone(rules)))),
         };
         open.fetch_add(1, Ordering::Relaxed);
         reports.accepted.fetch_add(1, Ordering::Relaxed);
@@ -327,6 +332,7 @@ mod tests {
             address: address.into(),
             admission: Admission::Open,
             tls: None,
+            websocket: None,
         };
         let config = AcceptorConfig {
             shards: 3,
@@ -351,7 +357,7 @@ mod tests {
         assert_eq!(reports.rejected.load(Ordering::Relaxed), 1);
         assert!(dealt.iter().all(|(_, arrival)| match &arrival.socket {
             Transport::Tcp(socket) => socket.nodelay().unwrap(),
-            Transport::Tls(_) => false,
+            Transport::Tls(_) | Transport::WebSocket(_) => false,
         }));
         assert!(!acceptor.accept(Instant::default(), |_, _| unreachable!()));
     }

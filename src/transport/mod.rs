@@ -1,6 +1,6 @@
 //! Bytes in, bytes out: what a connection's octets travel over.
 //!
-//! An enum, so that a byte stream that is not plain TCP ([`tls`], WebSocket) is one more variant and no message pays for
+//! An enum, so that a byte stream that is not plain TCP ([`tls`], [`websocket`]) is one more variant and no message pays for
 //! an indirect call. Every call is non-blocking: it moves what it can, or says `WouldBlock`. Knows no MQTT.
 //!
 //! The ring reports what happens to the *socket*. A stream that keeps something between socket and caller says so:
@@ -9,6 +9,7 @@
 
 mod peer;
 pub(crate) mod tls;
+pub(crate) mod websocket;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -16,6 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 pub(crate) use peer::Peer;
 use tls::{Handshake, TlsStream};
+use websocket::WebSocketStream;
 
 /// An open byte stream to a client.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub(crate) enum Transport {
     Tcp(TcpStream),
     /// TLS over it, from the first byte of the handshake on. Boxed: a plain connection pays nothing for it.
     Tls(Box<TlsStream>),
+    /// WebSocket over either, from the first byte of the request on.
+    WebSocket(Box<WebSocketStream>),
 }
 
 impl Transport {
@@ -35,6 +39,7 @@ impl Transport {
         match self {
             Transport::Tcp(socket) => retry(|| socket.read(buffer)),
             Transport::Tls(stream) => stream.read(buffer),
+            Transport::WebSocket(stream) => stream.read(buffer),
         }
     }
 
@@ -44,6 +49,7 @@ impl Transport {
         match self {
             Transport::Tcp(socket) => retry(|| socket.write(bytes)),
             Transport::Tls(stream) => stream.write(bytes),
+            Transport::WebSocket(stream) => stream.write(bytes),
         }
     }
 
@@ -53,6 +59,7 @@ impl Transport {
         match self {
             Transport::Tcp(socket) => retry(|| socket.write_vectored(chunks)),
             Transport::Tls(stream) => stream.write_vectored(chunks),
+            Transport::WebSocket(stream) => stream.write_vectored(chunks),
         }
     }
 
@@ -68,6 +75,7 @@ impl Transport {
         match self {
             Transport::Tcp(_) => false,
             Transport::Tls(stream) => stream.holds_more(),
+            Transport::WebSocket(stream) => stream.holds_more(),
         }
     }
 
@@ -77,6 +85,7 @@ impl Transport {
         match self {
             Transport::Tcp(_) => false,
             Transport::Tls(stream) => stream.wants_write(),
+            Transport::WebSocket(stream) => stream.wants_write(),
         }
     }
 
@@ -86,6 +95,7 @@ impl Transport {
         match self {
             Transport::Tcp(_) => Ok(true),
             Transport::Tls(stream) => stream.flush(),
+            Transport::WebSocket(stream) => stream.flush(),
         }
     }
 
@@ -96,6 +106,7 @@ impl Transport {
         match self {
             Transport::Tcp(_) => false,
             Transport::Tls(stream) => stream.is_handshaking(),
+            Transport::WebSocket(stream) => stream.is_handshaking(),
         }
     }
 
@@ -105,6 +116,7 @@ impl Transport {
         match self {
             Transport::Tcp(_) => None,
             Transport::Tls(stream) => stream.take_handshake(),
+            Transport::WebSocket(stream) => stream.take_handshake(),
         }
     }
 
@@ -113,6 +125,7 @@ impl Transport {
         match self {
             Transport::Tcp(socket) => socket.shutdown(Shutdown::Write),
             Transport::Tls(stream) => stream.finish_writing(),
+            Transport::WebSocket(stream) => stream.finish_writing(),
         }
     }
 }
@@ -122,6 +135,7 @@ impl AsFd for Transport {
         match self {
             Transport::Tcp(socket) => socket.as_fd(),
             Transport::Tls(stream) => stream.as_fd(),
+            Transport::WebSocket(stream) => stream.as_fd(),
         }
     }
 }

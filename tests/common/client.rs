@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustls::{ClientConnection, StreamOwned};
 
+use super::websocket::WebSocketStream;
 use super::wire::{self, Packet, Publish, take_packet};
 
 /// How long anything that must happen may take. Only a broken broker, or a starved machine, ever waits so long.
@@ -17,9 +18,10 @@ pub const QUIET: Duration = Duration::from_millis(150);
 
 /// What the bytes travel over.
 #[derive(Debug)]
-enum Stream {
+pub enum Stream {
     Tcp(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    WebSocket(Box<WebSocketStream>),
 }
 
 impl Stream {
@@ -27,6 +29,7 @@ impl Stream {
         match self {
             Stream::Tcp(socket) => socket,
             Stream::Tls(stream) => &stream.sock,
+            Stream::WebSocket(stream) => stream.socket.get_ref().socket(),
         }
     }
 }
@@ -36,6 +39,7 @@ impl Read for Stream {
         match self {
             Stream::Tcp(socket) => socket.read(buffer),
             Stream::Tls(stream) => stream.read(buffer),
+            Stream::WebSocket(stream) => stream.read(buffer),
         }
     }
 }
@@ -45,6 +49,7 @@ impl Write for Stream {
         match self {
             Stream::Tcp(socket) => socket.write(bytes),
             Stream::Tls(stream) => stream.write(bytes),
+            Stream::WebSocket(stream) => stream.write(bytes),
         }
     }
 
@@ -52,6 +57,7 @@ impl Write for Stream {
         match self {
             Stream::Tcp(socket) => socket.flush(),
             Stream::Tls(stream) => stream.flush(),
+            Stream::WebSocket(stream) => stream.flush(),
         }
     }
 }
@@ -79,6 +85,11 @@ impl Client {
     /// A client on a TLS connection.
     pub fn over_tls(stream: StreamOwned<ClientConnection, TcpStream>) -> Client {
         Client::over(Stream::Tls(Box::new(stream)))
+    }
+
+    /// A client on a WebSocket connection.
+    pub fn over_websocket(stream: WebSocketStream) -> Client {
+        Client::over(Stream::WebSocket(Box::new(stream)))
     }
 
     fn over(stream: Stream) -> Client {
@@ -296,6 +307,7 @@ impl Client {
         match self.stream {
             Stream::Tcp(socket) => socket,
             Stream::Tls(stream) => stream.sock,
+            Stream::WebSocket(_) => panic!("a WebSocket is more than its socket"),
         }
     }
 
@@ -326,10 +338,18 @@ impl Client {
         stream.flush().expect("the connection is open");
     }
 
+    /// The WebSocket itself.
+    pub fn websocket(&mut self) -> &mut WebSocketStream {
+        match &mut self.stream {
+            Stream::WebSocket(stream) => stream,
+            Stream::Tcp(_) | Stream::Tls(_) => panic!("no WebSocket"),
+        }
+    }
+
     /// The state of its TLS.
     pub fn tls(&self) -> &ClientConnection {
         match &self.stream {
-            Stream::Tcp(_) => panic!("a plain connection"),
+            Stream::Tcp(_) | Stream::WebSocket(_) => panic!("a connection of another kind"),
             Stream::Tls(stream) => &stream.conn,
         }
     }

@@ -1,5 +1,5 @@
 //! What the tests of the whole broker share: the process ([`broker`]), a client that speaks bytes ([`client`], [`wire`]),
-//! one that somebody else wrote ([`rumq`]), files and programs around them ([`files`]), one that reads the broker's counters ([`sys`]), TLS ([`tls`]), an operator's tools ([`http`]), a shard that stands still ([`stall`]), and a bystander of attacks
+//! one that somebody else wrote ([`rumq`]), files and programs around them ([`files`]), one that reads the broker's counters ([`sys`]), TLS ([`tls`]), WebSocket ([`websocket`]), an operator's tools ([`http`]), a shard that stands still ([`stall`]), and a bystander of attacks
 //! ([`control`]).
 //!
 //! A test is a closure over a running broker; [`each_broker`] runs it with 1, 2 and 3 shards side by side.
@@ -19,6 +19,7 @@ pub mod rumq;
 pub mod stall;
 pub mod sys;
 pub mod tls;
+pub mod websocket;
 pub mod wire;
 
 use std::env;

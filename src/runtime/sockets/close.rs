@@ -55,8 +55,9 @@ impl Sockets {
         // Nobody has come in by it, and the shard knows nothing of it but its time limit: the client can read why.
         let refused = connection.phase == Phase::Open
             && connection.socket.is_handshaking()
-            && matches!(error, Some(MqttError::Tls(_)));
+            && matches!(error, Some(MqttError::Tls(_) | MqttError::WebSocket(_)));
         self.counters.tls_failures += u64::from(matches!(error, Some(MqttError::Tls(_))));
+        self.counters.websocket_failures += u64::from(matches!(error, Some(MqttError::WebSocket(_))));
         if connection.phase == Phase::Open {
             let client = connection.client.as_deref().unwrap_or_default();
             let peer = connection.peer;

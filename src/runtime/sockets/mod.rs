@@ -73,6 +73,8 @@ pub(crate) struct SocketCounters {
     pub(crate) handshakes_resumed: u64,
     /// Connections that ended because of TLS, in the handshake or after it.
     pub(crate) tls_failures: u64,
+    /// Connections that ended because of WebSocket, in the request or after it.
+    pub(crate) websocket_failures: u64,
 }
 
 impl Sockets {

@@ -11,5 +11,5 @@ mod stream;
 
 pub use certificates::{Certificate, TlsFileError};
 pub use server::TlsFiles;
-pub(crate) use server::TlsServer;
+pub(crate) use server::{Inside, TlsServer};
 pub(crate) use stream::{Handshake, TlsStream};

@@ -28,7 +28,7 @@ impl TlsFiles {
     ///
     /// # Errors
     /// The first file that cannot be used.
-    pub(crate) fn read(settings: &TlsConfig) -> Result<TlsFiles, TlsFileError> {
+    pub(crate) fn read(settings: &TlsConfig, inside: Inside) -> Result<TlsFiles, TlsFileError> {
         let provider = Arc::new(ring::default_provider());
         let certificates = settings
             .certificates
@@ -49,7 +49,7 @@ impl TlsFiles {
         let mut config = builder.with_cert_resolver(Arc::new(ByName {
             certificates: Arc::clone(&certificates),
         }));
-        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.alpn_protocols = vec![inside.alpn().to_vec()];
         // Tickets instead of a table of sessions: the client keeps the state. Keys of this listener, drawn anew with each reading
         // of the files: nobody resumes what other authorities or other rules had let in.
         config.ticketer = ring::Ticketer::new().map_err(TlsFileError::Setup)?;
@@ -126,5 +126,19 @@ fn name_from(setting: TlsUserName) -> Option<NameFrom> {
     }
 }
 
-/// What MQTT is called in a handshake. A client that asks for nothing gets it too; one that asks for something else only is refused.
-const ALPN: &[u8] = b"mqtt";
+/// What is spoken inside of TLS. A client that asks for nothing gets it too; one that asks for something else only is refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Inside {
+    Mqtt,
+    /// A WebSocket begins as HTTP.
+    Http,
+}
+
+impl Inside {
+    fn alpn(self) -> &'static [u8] {
+        match self {
+            Inside::Mqtt => b"mqtt",
+            Inside::Http => b"http/1.1",
+        }
+    }
+}
