@@ -176,9 +176,26 @@ fn a_shard_that_stands_still_makes_the_broker_unready_until_it_goes_on() {
 
 #[test]
 fn a_broker_that_stops_is_not_ready() {
-    let mut broker = Broker::start(2, &ADMIN);
-    // It does not end its side, so the broker waits for it.
-    let lingering = broker.connect("sub");
+    let patient = [
+        "--shutdown-timeout",
+        "600",
+        "--write-timeout",
+        "3600",
+        "--max-output-bytes",
+        "100000000",
+    ];
+    let mut broker = Broker::start(2, &[&ADMIN[..], &patient].concat());
+    // It does not read, and more waits for it than the system's buffers hold: the broker stops for as long as it is there.
+    let mut lingering = broker.connect("sub");
+    lingering.subscribe("t", 0);
+    let mut publisher = broker.connect("pub");
+    // On the same shard, behind the same messages.
+    let mut witness = broker.connect(&broker.id_on(0, "witness"));
+    witness.subscribe("t", 0);
+    for _ in 0..300 {
+        publisher.publish("t", [0; 64 * 1024], 0);
+        witness.expect_message("t", [0; 64 * 1024], 0);
+    }
     broker.process().signal("TERM");
     let answer = broker.await_answer("/readyz", |answer| answer.status == 503);
     assert_eq!(answer.text(), "not ready: the broker stops\n");
