@@ -1,6 +1,6 @@
 //! RingMQ, the process: everything that touches the operating system around the shards of `ringmq_shard`.
 //!
-//! [`config`] says what the operator wants, [`auth`] who clients are, [`preflight`] what the host grants, [`broker`] starts and ends the rest:
+//! [`config`] says what the operator wants, [`auth`] who clients are, [`preflight`] what the host grants, which [`doctor`] tells without starting anything, [`broker`] starts and ends the rest:
 //! `listener` accepts sockets, `runtime` has one pinned thread per shard, `transport` moves bytes, `sys`
 //! publishes what the broker knows about itself, and `admin` answers operators over HTTP. No MQTT is decided here; imports point inward, to `ringmq_shard`.
 #![deny(unsafe_code)]
@@ -8,7 +8,9 @@
 mod admin;
 pub mod auth;
 pub mod broker;
+mod cgroup;
 pub mod config;
+pub mod doctor;
 pub mod error;
 mod listener;
 pub mod logging;

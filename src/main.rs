@@ -1,17 +1,24 @@
-//! `ringmq`: settings, preflight, broker, exit code.
+//! `ringmq`: settings, then what they ask for: preflight and broker, or another command. Then the exit code.
 
 use std::process::ExitCode;
 
 use ringmq::auth::Secrets;
 use ringmq::broker::{self, Broker};
-use ringmq::config::Config;
+use ringmq::config::{Config, Order};
+use ringmq::doctor;
 use ringmq::logging::Log;
 use ringmq::preflight::{self, EXIT_CONFIG, PreflightError};
 
 fn main() -> ExitCode {
-    let (config, secrets) = Config::load();
+    match Config::load() {
+        Order::Serve(config, secrets) => serve(*config, &secrets),
+        Order::Doctor { config, json } => doctor::run(&config, json),
+    }
+}
+
+fn serve(config: Config, secrets: &Secrets) -> ExitCode {
     broker::abort_on_panic();
-    match start(config, &secrets) {
+    match start(config, secrets) {
         Ok(exit) => exit,
         Err(error) => {
             eprintln!("ringmq: {error}");

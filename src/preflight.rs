@@ -4,7 +4,7 @@
 //! [`EXIT_CONFIG`].
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -119,39 +119,62 @@ pub enum PreflightError {
     Process(#[from] io::Error),
 }
 
+impl PreflightError {
+    /// What is missing, and what to do about it.
+    pub(crate) fn parts(&self) -> (String, String) {
+        let line = self.to_string();
+        let (found, remedy) = line
+            .split_once(REMEDY)
+            .expect("each message has a remedy, as a test shows");
+        (found.to_owned(), remedy.to_owned())
+    }
+}
+
 /// Raises the process's limits as far as it may, and checks what the rings and the listeners need.
 ///
 /// # Errors
 /// [`PreflightError`]: the first thing that is missing.
 pub fn check(config: &Config) -> Result<Host, PreflightError> {
-    let shards = config.shards.len() as u64;
-    let memlock = raise(Resource::Memlock);
-    let descriptors = raise(Resource::Nofile);
-    if let Some(got) = memlock.filter(|&limit| limit < MEMLOCK_MIN) {
-        return Err(PreflightError::Memlock {
-            got: got / 1024,
-            needed: MEMLOCK_MIN / 1024,
-        });
-    }
-    let needed = descriptors_needed(config);
-    if let Some(got) = descriptors.filter(|&limit| limit < needed) {
-        return Err(PreflightError::Descriptors { got, needed });
-    }
-    try_ring(memlock, shards)?;
+    let memlock = raise_memlock()?;
+    let descriptors = raise_descriptors(config)?;
+    try_ring(config, memlock)?;
     Ok(Host {
         listeners: config
             .listeners
             .iter()
             .map(|listener| bind_listener(&listener.address))
             .collect::<Result<_, _>>()?,
-        admin: config
-            .admin_listen
-            .map(|address| patiently(|| bind_tcp(address)).map_err(|source| refusal(&address.into(), source)))
-            .transpose()?,
-        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        admin: config.admin_listen.map(bind_admin).transpose()?,
+        kernel: kernel(),
         memlock,
         descriptors,
     })
+}
+
+/// Release of the kernel.
+pub(crate) fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// The limit of locked memory in bytes, raised as far as it may be; `None`: there is none.
+pub(crate) fn raise_memlock() -> Result<Option<u64>, PreflightError> {
+    let memlock = raise(Resource::Memlock);
+    match memlock.filter(|&limit| limit < MEMLOCK_MIN) {
+        None => Ok(memlock),
+        Some(got) => Err(PreflightError::Memlock {
+            got: got / 1024,
+            needed: MEMLOCK_MIN / 1024,
+        }),
+    }
+}
+
+/// The limit of descriptors, raised as far as it may be; `None`: there is none.
+pub(crate) fn raise_descriptors(config: &Config) -> Result<Option<u64>, PreflightError> {
+    let (descriptors, needed) = (raise(Resource::Nofile), descriptors_needed(config));
+    match descriptors.filter(|&limit| limit < needed) {
+        None => Ok(descriptors),
+        Some(got) => Err(PreflightError::Descriptors { got, needed }),
+    }
 }
 
 /// Descriptors that are open before the first client comes, and those that operators may take.
@@ -181,7 +204,7 @@ fn raise(resource: Resource) -> Option<u64> {
 }
 
 /// Makes a ring of the size that the shards use, and lets it go.
-fn try_ring(memlock: Option<u64>, shards: u64) -> Result<(), PreflightError> {
+pub(crate) fn try_ring(config: &Config, memlock: Option<u64>) -> Result<(), PreflightError> {
     let error = match ring::try_out() {
         Ok(true) => return Ok(()),
         Ok(false) => return Err(PreflightError::KernelTooOld),
@@ -192,23 +215,32 @@ fn try_ring(memlock: Option<u64>, shards: u64) -> Result<(), PreflightError> {
         Some(Errno::NOSYS) => PreflightError::NoRing,
         Some(Errno::NOMEM) => PreflightError::NoRingMemory {
             memlock: memlock.map_or("none".into(), |bytes| format!("{} KiB", bytes / 1024)),
-            needed: (MEMLOCK_PER_SHARD * shards).max(MEMLOCK_MIN) / 1024,
+            needed: (MEMLOCK_PER_SHARD * config.shards.len() as u64).max(MEMLOCK_MIN) / 1024,
         },
         _ => PreflightError::Ring(error),
     })
 }
 
+/// `kernel.io_uring_disabled`: `0`, `1`, `2`, or nothing where the kernel has no such setting.
+pub(crate) fn ring_disabled() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+    text.trim().to_owned()
+}
+
 fn why_not_permitted() -> &'static str {
-    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
-    match disabled.trim() {
+    match ring_disabled().as_str() {
         "1" => "kernel.io_uring_disabled is 1, which leaves it to privileged processes",
         "2" => "kernel.io_uring_disabled is 2, which turns it off for everyone",
         _ => "a seccomp or security policy forbids io_uring_setup, as many container runtimes do by default",
     }
 }
 
-fn bind_listener(address: &ListenAddress) -> Result<ListenSocket, PreflightError> {
+pub(crate) fn bind_listener(address: &ListenAddress) -> Result<ListenSocket, PreflightError> {
     patiently(|| ListenSocket::bind(address)).map_err(|source| refusal(address, source))
+}
+
+pub(crate) fn bind_admin(address: SocketAddr) -> Result<TcpListener, PreflightError> {
+    patiently(|| bind_tcp(address)).map_err(|source| refusal(&address.into(), source))
 }
 
 /// Binds again for a while where somebody else is about to be gone.
@@ -235,6 +267,8 @@ fn refusal(address: &ListenAddress, source: io::Error) -> PreflightError {
     }
 }
 
+/// Stands between both parts of every message.
+const REMEDY: &str = ". Remedy: ";
 /// A broker that was killed leaves its port taken for some 10 ms after its end, while the kernel takes its rings apart.
 const REBIND_TIME: Duration = Duration::from_millis(500);
 /// Between two attempts.
@@ -280,7 +314,7 @@ mod tests {
             PreflightError::Process(Errno::AGAIN.into()),
         ] {
             let line = error.to_string();
-            assert!(line.contains("Remedy: ") && !line.contains('\n'), "{line}");
+            assert!(line.matches(REMEDY).count() == 1 && !line.contains('\n'), "{line}");
         }
     }
 

@@ -150,7 +150,7 @@ fn descriptors(config: &Config, host: &Host) -> String {
 }
 
 /// In the largest unit that fits: whole, or to a tenth.
-fn bytes(count: usize) -> String {
+pub(crate) fn bytes(count: usize) -> String {
     const UNITS: [(usize, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match UNITS.iter().find(|(unit, _)| count >= *unit) {
         Some((unit, name)) if count.is_multiple_of(*unit) => format!("{} {name}", count / unit),

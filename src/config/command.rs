@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use clap::{ArgMatches, Args as _, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, CommandFactory, FromArgMatches};
 
 use super::args::{Args, ListenerArgs};
 use crate::auth::PasswdArgs;
@@ -16,6 +16,11 @@ pub(super) enum Task {
     Check,
     /// Print the settings in force, and where each is from.
     Print,
+    /// Look at the host with these settings.
+    Doctor {
+        /// For programs rather than people.
+        json: bool,
+    },
     /// Edit a password file.
     Passwd(PasswdArgs),
 }
@@ -38,6 +43,11 @@ impl Typed {
         let task = match matches.subcommand_name() {
             Some(CHECK) => Task::Check,
             Some(PRINT) => Task::Print,
+            Some(DOCTOR) => Task::Doctor {
+                json: matches
+                    .subcommand_matches(DOCTOR)
+                    .is_some_and(|flags| flags.get_flag(JSON)),
+            },
             Some(PASSWD) => {
                 let args = matches.subcommand_matches(PASSWD).map(PasswdArgs::from_arg_matches);
                 Task::Passwd(args.expect("it is the command's name")?)
@@ -50,6 +60,8 @@ impl Typed {
                 let matches = flags.clone();
                 // Flags stand behind the name, never before it.
                 line.remove(1);
+                // A switch, so no word behind it is its own; and no setting takes it for a value.
+                line.retain(|word| word != "--json");
                 Ok(Typed { task, line, matches })
             }
         }
@@ -67,6 +79,16 @@ pub(super) fn command() -> Command {
         .subcommand(
             Args::augment_args(Command::new(PRINT))
                 .about("Print the settings in force as a configuration file, each with where it is from"),
+        )
+        .subcommand(
+            Args::augment_args(Command::new(DOCTOR))
+                .about("Look at the host: whether the broker can run here with these settings, and what would hold it back")
+                .arg(
+                    Arg::new(JSON)
+                        .long(JSON)
+                        .action(ArgAction::SetTrue)
+                        .help("Print JSON rather than lines"),
+                ),
         )
         .subcommand(PasswdArgs::command())
 }
@@ -88,4 +110,6 @@ pub(super) fn is_of_listener(key: &str) -> bool {
 pub(super) const LISTEN: &str = "listen";
 const CHECK: &str = "check";
 const PRINT: &str = "config";
+const DOCTOR: &str = "doctor";
+const JSON: &str = "json";
 const PASSWD: &str = "passwd";

@@ -43,6 +43,7 @@ pub use cores::{CoreList, CoreListError};
 pub(crate) use cores::{available, ranges};
 pub use file::FileError;
 pub use log::{LogFormat, LogSetting, LogSettingError};
+pub(crate) use memory::usable_bytes;
 pub use tls::{ClientCertificates, TlsConfig, TlsUserName, TlsVersion};
 pub use websocket::WebSocketConfig;
 
@@ -81,6 +82,20 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// How log lines look, and which are written.
     pub log: LogSetting,
+}
+
+/// What a command line asks for, as far as it takes more than its settings.
+#[derive(Debug)]
+pub enum Order {
+    /// Start the broker.
+    Serve(Box<Config>, Secrets),
+    /// Look at the host.
+    Doctor {
+        /// What the broker would be started with.
+        config: Box<Config>,
+        /// For programs rather than people.
+        json: bool,
+    },
 }
 
 /// One address that clients connect to, and who may.
@@ -203,16 +218,23 @@ impl LoadError {
 
 impl Config {
     /// Reads command line, environment, configuration file, and the files that it names. Ends the process for `--help`, `--version`
-    /// and the commands beside starting (exit code 0), and for what cannot be read or cannot hold together (exit code 2).
+    /// and the commands that settings alone answer (exit code 0), and for what cannot be read or cannot hold together (exit code 2).
     #[must_use]
-    pub fn load() -> (Config, Secrets) {
+    pub fn load() -> Order {
         let typed = Typed::read(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
         let answer = match &typed.task {
             Task::Serve | Task::Check => match Config::with_secrets(&typed) {
-                Ok(loaded) if typed.task == Task::Serve => return loaded,
+                Ok((config, secrets)) if typed.task == Task::Serve => return Order::Serve(Box::new(config), secrets),
                 Ok((_, secrets)) => format!("the configuration is good\n{}", secrets.notes()),
                 Err(error) => refuse(&error),
             },
+            Task::Doctor { json } => {
+                let (config, ..) = Config::layered(&typed).unwrap_or_else(|error| refuse(&error));
+                return Order::Doctor {
+                    config: Box::new(config),
+                    json: *json,
+                };
+            }
             Task::Print => {
                 let (_, broker, listeners) = Config::layered(&typed).unwrap_or_else(|error| refuse(&error));
                 print::print(&broker, &listeners)

@@ -130,7 +130,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 /// Connections that wait to be accepted: a reconnecting fleet arrives within one second. The kernel caps it at
 /// `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 /// The broker's user and group connect to its Unix domain sockets, others do not.
 const MODE: u32 = 0o660;
 

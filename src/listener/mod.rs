@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 use crate::config::{ListenAddress, ListenerConfig};
 use crate::logging::LogLimiter;
-pub(crate) use bind::{ListenSocket, bind_tcp};
+pub(crate) use bind::{BACKLOG, ListenSocket, bind_tcp};
 
 use crate::runtime::report::Reports;
 use crate::runtime::ring::{Ring, Watch};
