@@ -25,6 +25,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::executor::{Control, Executor, ExecutorConfig};
 use crate::runtime::mesh::Mesh;
 use crate::runtime::report::Reports;
+use crate::service::{self, Watchdog};
 use crate::startup;
 use crate::transport::tls::TlsServer;
 
@@ -40,6 +41,8 @@ pub struct Broker {
     admin: Option<Arc<Admin>>,
     /// One entry per listener; `None`: it is plain.
     tls: Vec<Option<Arc<TlsServer>>>,
+    /// `None`: no service manager asks whether the process lives.
+    watchdog: Option<Watchdog>,
 }
 
 /// What the main thread waits for.
@@ -131,7 +134,9 @@ impl Broker {
             warn!("the access control list has entries for users, but without --password-file no client is one");
         }
         secrets.warn_of_expiry();
+        let watchdog = Watchdog::start(&mesh)?;
         startup::ready();
+        service::ready(&format!("serves clients on {} shards", shards.len()));
         Ok(Broker {
             config,
             mesh,
@@ -140,17 +145,26 @@ impl Broker {
             authenticator,
             admin,
             tls,
+            watchdog,
         })
     }
 
     /// Serves until SIGTERM or SIGINT, then ends every connection and thread.
     #[must_use]
-    pub fn run(self) -> ExitCode {
+    pub fn run(mut self) -> ExitCode {
         loop {
-            match self.events.recv() {
-                Ok(ProcessEvent::Signal(SIGHUP)) => self.reload(),
-                Ok(ProcessEvent::Signal(signal)) => {
+            match self.next_event() {
+                Some(ProcessEvent::Signal(SIGHUP)) => {
+                    service::reloading();
+                    service::ready(if self.reload() {
+                        "reloaded"
+                    } else {
+                        "a reload was refused: see the log"
+                    });
+                }
+                Some(ProcessEvent::Signal(signal)) => {
                     info!(signal, "stopping");
+                    service::stopping();
                     break;
                 }
                 event => {
@@ -185,14 +199,32 @@ impl Broker {
         info!("stopped");
         ExitCode::SUCCESS
     }
+
+    /// Waits for the next event, and keeps the watchdog quiet meanwhile. `None`: there will be none.
+    fn next_event(&mut self) -> Option<ProcessEvent> {
+        loop {
+            let Some(watchdog) = &mut self.watchdog else {
+                return self.events.recv().ok();
+            };
+            match self.events.recv_deadline(watchdog.next()) {
+                Ok(event) => return Some(event),
+                Err(flume::RecvTimeoutError::Timeout) => watchdog.pulse(),
+                Err(flume::RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
 }
 
 impl Broker {
-    /// Reads the files that say who clients are and what they may do, and the certificates, again. All of them count from here on, or none.
-    fn reload(&self) {
+    /// Reads the files that say who clients are and what they may do, and the certificates, again. All of them count from here on, or none: then it is
+    /// false.
+    fn reload(&self) -> bool {
         let secrets = match Secrets::load(&self.config) {
             Ok(secrets) => secrets,
-            Err(error) => return error!(%error, "not reloaded: what was read before stays in force"),
+            Err(error) => {
+                error!(%error, "not reloaded: what was read before stays in force");
+                return false;
+            }
         };
         if let Some(authenticator) = &self.authenticator {
             authenticator.replace(&secrets);
@@ -214,6 +246,7 @@ impl Broker {
         let users = secrets.passwords.as_ref().map(|passwords| passwords.len());
         let acl_users = secrets.acl.as_ref().map(|acl| acl.users());
         info!(users, acl_users, "reloaded");
+        true
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`config`] says what the operator wants, [`auth`] who clients are, [`preflight`] what the host grants, which [`doctor`] tells without starting anything, [`broker`] starts and ends the rest:
 //! `listener` accepts sockets, `runtime` has one pinned thread per shard, `transport` moves bytes, `sys`
-//! publishes what the broker knows about itself, and `admin` answers operators over HTTP. No MQTT is decided here; imports point inward, to `ringmq_shard`.
+//! publishes what the broker knows about itself, `admin` answers operators over HTTP, and `service` tells a service manager that all is well. No MQTT is decided here; imports point inward, to `ringmq_shard`.
 #![deny(unsafe_code)]
 
 mod admin;
@@ -16,6 +16,7 @@ mod listener;
 pub mod logging;
 pub mod preflight;
 mod runtime;
+mod service;
 mod startup;
 mod sys;
 mod transport;

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, CommandFactory, FromArgMatches};
 
 use super::args::{Args, ListenerArgs};
+use super::manual::{CompletionsArgs, ManArgs};
 use crate::auth::PasswdArgs;
 
 /// What to do.
@@ -23,6 +24,10 @@ pub(super) enum Task {
     },
     /// Edit a password file.
     Passwd(PasswdArgs),
+    /// Write manual pages.
+    Man(ManArgs),
+    /// Print completions for a shell.
+    Completions(CompletionsArgs),
 }
 
 /// A command line whose every word is understood.
@@ -48,10 +53,9 @@ impl Typed {
                     .subcommand_matches(DOCTOR)
                     .is_some_and(|flags| flags.get_flag(JSON)),
             },
-            Some(PASSWD) => {
-                let args = matches.subcommand_matches(PASSWD).map(PasswdArgs::from_arg_matches);
-                Task::Passwd(args.expect("it is the command's name")?)
-            }
+            Some(PASSWD) => Task::Passwd(own_args(&matches)?),
+            Some(MAN) => Task::Man(own_args(&matches)?),
+            Some(COMPLETIONS) => Task::Completions(own_args(&matches)?),
             _ => Task::Serve,
         };
         match matches.subcommand() {
@@ -66,6 +70,12 @@ impl Typed {
             }
         }
     }
+}
+
+/// The arguments of a command that has its own.
+fn own_args<T: FromArgMatches>(matches: &ArgMatches) -> Result<T, clap::Error> {
+    let (_, args) = matches.subcommand().expect("a command is named");
+    T::from_arg_matches(args)
 }
 
 /// The whole command line.
@@ -91,6 +101,11 @@ pub(super) fn command() -> Command {
                 ),
         )
         .subcommand(PasswdArgs::command())
+        .subcommand(ManArgs::augment_args(Command::new(MAN)).about("Write manual pages"))
+        .subcommand(
+            CompletionsArgs::augment_args(Command::new(COMPLETIONS))
+                .about("Print a script that completes commands and flags"),
+        )
 }
 
 /// Flags and environment only.
@@ -113,3 +128,5 @@ const PRINT: &str = "config";
 const DOCTOR: &str = "doctor";
 const JSON: &str = "json";
 const PASSWD: &str = "passwd";
+const MAN: &str = "man";
+const COMPLETIONS: &str = "completions";

@@ -25,7 +25,7 @@ pub fn fuzz_config(script: &[u8]) {
     let words = line.split(' ').filter(|word| !word.is_empty()).map(OsString::from);
     let typed = match Typed::read(std::iter::once(PROGRAM.into()).chain(words).collect()) {
         // Another program, as far as settings go.
-        Ok(typed) if matches!(typed.task, Task::Passwd(_)) => return,
+        Ok(typed) if matches!(typed.task, Task::Passwd(_) | Task::Man(_) | Task::Completions(_)) => return,
         Ok(typed) => typed,
         Err(error) => {
             assert!(!error.to_string().is_empty());

@@ -13,6 +13,7 @@ mod file;
 pub mod fuzz;
 mod layers;
 mod log;
+mod manual;
 mod memory;
 mod nearest;
 mod print;
@@ -240,6 +241,8 @@ impl Config {
                 print::print(&broker, &listeners)
             }
             Task::Passwd(args) => auth::passwd(args).unwrap_or_else(|error| refuse(&error)),
+            Task::Man(args) => args.write(command::command()).unwrap_or_else(|error| refuse(&error)),
+            Task::Completions(args) => args.script(command::command()),
         };
         crate::startup::say(&answer);
         std::process::exit(0);

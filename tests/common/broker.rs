@@ -199,6 +199,8 @@ pub fn ringmq() -> Command {
             command.env_remove(name);
         }
     }
+    // Where the tests themselves are a service, their manager is not the broker's.
+    command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC");
     command
 }
 
@@ -254,6 +256,11 @@ impl Process {
                 .expect("no reader panics")
                 .0;
         }
+    }
+
+    /// Its process identifier.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Everything it has printed so far.

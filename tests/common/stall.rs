@@ -11,8 +11,15 @@ pub struct Stall(libc::pid_t);
 impl Broker {
     /// Stops the thread of this shard, and no other.
     pub fn stall(&self, shard: u16) -> Stall {
+        Stall::shard(self.pid(), shard)
+    }
+}
+
+impl Stall {
+    /// Stops the thread of a shard of the broker with that process identifier.
+    pub fn shard(process: u32, shard: u16) -> Stall {
         let name = format!("ringmq-shard-{shard}");
-        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the process runs");
+        let threads = fs::read_dir(format!("/proc/{process}/task")).expect("the process runs");
         let thread = threads
             .filter_map(Result::ok)
             .find(|thread| fs::read_to_string(thread.path().join("comm")).is_ok_and(|comm| comm.trim() == name))
