@@ -58,6 +58,16 @@ fn help_lists_every_documented_flag_and_no_other() {
         assert!(help.contains(&format!("[env: {variable}=]")), "{variable} in {help}");
         assert!(page.contains(&format!("`{variable}`")), "{variable}");
     }
+    let guide = read("docs/migrating-from-mosquitto.md");
+    let named: Vec<&str> = guide
+        .split('`')
+        .filter_map(|code| code.strip_prefix("--")?.split(' ').next())
+        .filter(|flag| *flag != "algorithm")
+        .collect();
+    assert!(named.len() > 20);
+    for flag in named {
+        assert!(in_help.iter().any(|known| known == flag), "--{flag} of the guide");
+    }
 }
 
 #[test]
