@@ -1,6 +1,6 @@
 //! `ringmq doctor`: whether the broker can run on this host with these settings, and what would hold it back.
 //!
-//! [`checks`] looks, with the same functions of `preflight` that decide at the broker's start, so that both agree; here
+//! `checks` looks, with the same functions of `preflight` that decide at the broker's start, so that both agree; here
 //! is what a finding is and how it is printed. Nothing stays behind: ports that were bound are let go.
 
 mod checks;
