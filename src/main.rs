@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use ringmq::auth::Secrets;
 use ringmq::broker::{self, Broker};
+use ringmq::client;
 use ringmq::config::{Config, Order};
 use ringmq::doctor;
 use ringmq::logging::Log;
@@ -13,6 +14,8 @@ fn main() -> ExitCode {
     match Config::load() {
         Order::Serve(config, secrets) => serve(*config, &secrets),
         Order::Doctor { config, json } => doctor::run(&config, json),
+        Order::Publish(args) => client::publish(&args),
+        Order::Subscribe(args) => client::subscribe(&args),
     }
 }
 

@@ -159,7 +159,7 @@ fn manual_pages_name_every_flag_and_command() {
         count += 1;
     }
     assert!(count > 40, "{count} flags in --help");
-    for command in ["check", "config", "doctor", "passwd"] {
+    for command in ["check", "config", "doctor", "passwd", "pub", "sub"] {
         let page = std::fs::read_to_string(folder.path(&format!("man/ringmq-{command}.1")));
         assert!(page.is_ok_and(|page| page.contains(".TH")), "{command}");
     }

@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, CommandFactory, FromA
 use super::args::{Args, ListenerArgs};
 use super::manual::{CompletionsArgs, ManArgs};
 use crate::auth::PasswdArgs;
+use crate::client::{PubArgs, SubArgs};
 
 /// What to do.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,6 +23,10 @@ pub(super) enum Task {
         /// For programs rather than people.
         json: bool,
     },
+    /// Publish messages.
+    Publish(Box<PubArgs>),
+    /// Print messages.
+    Subscribe(Box<SubArgs>),
     /// Edit a password file.
     Passwd(PasswdArgs),
     /// Write manual pages.
@@ -56,6 +61,8 @@ impl Typed {
             Some(PASSWD) => Task::Passwd(own_args(&matches)?),
             Some(MAN) => Task::Man(own_args(&matches)?),
             Some(COMPLETIONS) => Task::Completions(own_args(&matches)?),
+            Some(PUBLISH) => Task::Publish(Box::new(own_args(&matches)?)),
+            Some(SUBSCRIBE) => Task::Subscribe(Box::new(own_args(&matches)?)),
             _ => Task::Serve,
         };
         match matches.subcommand() {
@@ -101,6 +108,8 @@ pub(super) fn command() -> Command {
                 ),
         )
         .subcommand(PasswdArgs::command())
+        .subcommand(PubArgs::command())
+        .subcommand(SubArgs::command())
         .subcommand(ManArgs::augment_args(Command::new(MAN)).about("Write manual pages"))
         .subcommand(
             CompletionsArgs::augment_args(Command::new(COMPLETIONS))
@@ -130,3 +139,5 @@ const JSON: &str = "json";
 const PASSWD: &str = "passwd";
 const MAN: &str = "man";
 const COMPLETIONS: &str = "completions";
+const PUBLISH: &str = "pub";
+const SUBSCRIBE: &str = "sub";

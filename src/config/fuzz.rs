@@ -24,8 +24,11 @@ pub fn fuzz_config(script: &[u8]) {
     let (line, text) = script.split_once('\n').unwrap_or((script, ""));
     let words = line.split(' ').filter(|word| !word.is_empty()).map(OsString::from);
     let typed = match Typed::read(std::iter::once(PROGRAM.into()).chain(words).collect()) {
-        // Another program, as far as settings go.
-        Ok(typed) if matches!(typed.task, Task::Passwd(_) | Task::Man(_) | Task::Completions(_)) => return,
+        // Other programs, as far as settings go.
+        Ok(Typed {
+            task: Task::Passwd(_) | Task::Man(_) | Task::Completions(_) | Task::Publish(_) | Task::Subscribe(_),
+            ..
+        }) => return,
         Ok(typed) => typed,
         Err(error) => {
             assert!(!error.to_string().is_empty());

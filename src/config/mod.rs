@@ -34,6 +34,7 @@ use ringmq_shard::topic::TopicLimits;
 use thiserror::Error;
 
 use crate::auth::{self, Pool, SecretError, Secrets};
+use crate::client::{PubArgs, SubArgs};
 use command::{Task, Typed};
 use file::File;
 use layers::{Layer, Source, layers};
@@ -97,6 +98,10 @@ pub enum Order {
         /// For programs rather than people.
         json: bool,
     },
+    /// Publish messages.
+    Publish(Box<PubArgs>),
+    /// Print messages.
+    Subscribe(Box<SubArgs>),
 }
 
 /// One address that clients connect to, and who may.
@@ -224,6 +229,8 @@ impl Config {
     pub fn load() -> Order {
         let typed = Typed::read(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
         let answer = match &typed.task {
+            Task::Publish(args) => return Order::Publish(args.clone()),
+            Task::Subscribe(args) => return Order::Subscribe(args.clone()),
             Task::Serve | Task::Check => match Config::with_secrets(&typed) {
                 Ok((config, secrets)) if typed.task == Task::Serve => return Order::Serve(Box::new(config), secrets),
                 Ok((_, secrets)) => format!("the configuration is good\n{}", secrets.notes()),

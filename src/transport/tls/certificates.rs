@@ -179,7 +179,7 @@ impl ResolvesServerCert for ByName {
 }
 
 /// All certificates of a file; at least one.
-pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
     let text = read(path)?;
     let certificates = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<Vec<_>, _>>()
@@ -202,7 +202,8 @@ pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'stati
     }
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
+/// The first private key of a file.
+pub(crate) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
     PrivateKeyDer::from_pem_slice(&read(path)?).map_err(|cause| match cause {
         rustls::pki_types::pem::Error::NoItemsFound => TlsFileError::NoKey { path: path.to_owned() },
         cause => TlsFileError::NotPem {

@@ -10,6 +10,7 @@ mod server;
 mod stream;
 
 pub use certificates::{Certificate, TlsFileError};
+pub(crate) use certificates::{read_certificates, read_key};
 pub use server::TlsFiles;
 pub(crate) use server::{Inside, TlsServer};
 pub(crate) use stream::{Handshake, TlsStream};
