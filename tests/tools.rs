@@ -4,10 +4,11 @@
 mod common;
 
 use std::borrow::BorrowMut;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use common::tls::Authority;
 use common::*;
@@ -200,13 +201,70 @@ fn the_time_of_w_is_bounded_and_a_broker_that_goes_is_noticed() {
     assert_eq!(status.code(), Some(27), "{said}");
     assert!(said.contains("timed out"), "{said}");
     // It pings meanwhile, and the broker, which closes after one and a half Keep Alive, keeps it.
-    let (status, said) = run(sub(&broker, &["-t", "silence", "-W", "4", "-k", "1", "-d"]));
+    let (status, said) = run(sub(&broker, &["-t", "silence", "-W", "5", "-k", "2", "-d"]));
     assert_eq!(status.code(), Some(27), "{said}");
     assert!(said.contains("received PINGRESP"), "{said}");
     let mut orphan = subscribed(&broker, &["-t", "t"]);
     drop(broker);
     assert_eq!(orphan.wait().code(), Some(1));
     assert!(orphan.output().contains("connection"), "{}", orphan.output());
+}
+
+/// Nothing comes from standard input for longer than the broker would wait for a client that does not ping.
+#[test]
+fn a_publisher_that_waits_for_its_next_line_keeps_its_connection() {
+    let broker = Broker::start(1, &[]);
+    let mut watcher = broker.connect("watcher");
+    watcher.subscribe("t", 1);
+    let mut child = publish_by(&broker, &["-t", "t", "-q", "1", "-l", "-k", "2"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the binary under test");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(b"early\n").expect("it reads");
+    watcher.expect_message("t", "early", 1);
+    thread::sleep(Duration::from_secs(5));
+    stdin.write_all(b"late").expect("it reads");
+    drop(stdin);
+    watcher.expect_message("t", "late", 1);
+    assert_eq!(child.wait().expect("a child of ours").code(), Some(0));
+}
+
+#[test]
+fn a_broker_that_says_nothing_or_nonsense_is_told() {
+    for (answer, expected) in [
+        (&[0x20, 2, 0, 0, 0x90, 3, 0, 1, 0][..], "does not answer PINGREQ"),
+        (&[0x20, 2, 0, 0, 0xf0, 0], "is no packet"),
+        (&[0x20, 2, 0, 0, 0x20, 2, 0, 0], "CONNACK where there was nothing"),
+        (&[0xd0, 0], "PINGRESP where there was nothing"),
+        (&[0x20, 2, 0], "closed the connection"),
+        (&[], "closed the connection"),
+    ] {
+        let (port, server) = impostor(answer, expected.starts_with("closed"));
+        let (status, said) = run(ringmq().args(["sub", "-h", "127.0.0.1", "-p", &port, "-t", "t", "-k", "1"]));
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains(expected), "{expected}: {said}");
+        server.join().expect("it does not panic");
+    }
+}
+
+/// Before PUBREL the same identifier is the same message, whatever its DUP; after it another one.
+#[test]
+fn a_repeated_qos_2_message_is_printed_once() {
+    let message = |text: &str| publish("t", text).qos(2, 7);
+    let mut answer = vec![0x20, 2, 0, 0];
+    answer.extend(message("one").encode());
+    answer.extend(message("one").dup().encode());
+    answer.extend(wire::pubrel(7));
+    answer.extend(message("two").encode());
+    answer.extend(wire::pubrel(7));
+    let (port, server) = impostor(&answer, false);
+    let said = ok(ringmq().args(["sub", "-h", "127.0.0.1", "-p", &port, "-t", "t", "-q", "2", "-C", "2"]));
+    assert_eq!(said, "one\ntwo\n");
+    let received = server.join().expect("it does not panic");
+    let (rec, comp) = (wire::pubrec(7), wire::pubcomp(7));
+    let expected = [&rec[..], &rec, &comp, &rec, &comp, DISCONNECT].concat();
+    assert!(received.ends_with(&expected), "{received:02x?}");
 }
 
 #[test]
@@ -370,6 +428,28 @@ fn subscribed(broker: &Broker, flags: &[&str]) -> Process {
     let process = Process::spawn(sub(broker, flags).arg("-d"));
     process.await_output(|output| output.contains("received SUBACK").then_some(()));
     process
+}
+
+/// Something on a port that answers the first bytes of one client with these, whatever they are, and closes or waits for
+/// it to go; gives all that came.
+fn impostor(answer: &[u8], closes: bool) -> (String, thread::JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("bound").port().to_string();
+    let answer = answer.to_vec();
+    let server = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().expect("a client");
+        socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        let (mut received, mut chunk) = (Vec::new(), [0; 4096]);
+        let len = socket.read(&mut chunk).expect("a CONNECT");
+        received.extend(&chunk[..len]);
+        socket.write_all(&answer).expect("it reads");
+        if !closes {
+            // However the client ends it.
+            let _ = socket.read_to_end(&mut received);
+        }
+        received
+    });
+    (port, server)
 }
 
 /// What a subscriber with `-d` printed, without what that adds.
