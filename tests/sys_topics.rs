@@ -225,3 +225,23 @@ fn interval_of_zero_turns_them_off() {
         assert_eq!(client.recv_within(std::time::Duration::from_secs(2)), None);
     });
 }
+
+/// What a limit refuses, or closes, is no violation.
+#[test]
+fn what_limits_refuse_is_counted() {
+    let flags = [&FLAGS[..], &["--max-subscriptions", "2", "--max-inbound-qos2", "1"]].concat();
+    each_broker_with(&flags, |broker| {
+        let mut client = broker.connect("sub");
+        client.send(wire::subscribe(1, &[("a", 0), ("b", 0), ("c", 0), ("d", 0)]));
+        let codes = vec![0, 0, 0x80, 0x80];
+        client.expect(&Packet::Suback { id: 1, codes });
+        client.send(publish("t", "held").qos(2, 1).encode());
+        client.expect(&Packet::Pubrec(1));
+        client.send(publish("t", "one too many").qos(2, 2).encode());
+        client.expect_close();
+        let mut sys = broker.sys();
+        sys.await_value("subscriptions/refused", 2);
+        sys.await_value("connections/limited", 1);
+        assert_eq!(sys.get("connections/violations"), 0);
+    });
+}

@@ -32,6 +32,11 @@ pub struct Stats {
     pub violations: u64,
     /// Connections closed because their Keep Alive or connect timeout ran out.
     pub timeouts: u64,
+    /// Connections closed or refused because a limit of sessions was reached: QoS 2 messages not released, a full queue where
+    /// slow subscribers are disconnected, memory, sessions.
+    pub limited: u64,
+    /// Topic Filters refused in SUBACK because a limit was reached: their length or levels, or the session's subscriptions.
+    pub filters_refused: u64,
     /// Connections taken over by another with the same Client Identifier.
     pub takeovers: u64,
     /// Times that a publisher was not read for a while because memory was nearly full.
@@ -105,6 +110,8 @@ impl AddAssign<&Stats> for Stats {
             (&mut self.refused, other.refused),
             (&mut self.violations, other.violations),
             (&mut self.timeouts, other.timeouts),
+            (&mut self.limited, other.limited),
+            (&mut self.filters_refused, other.filters_refused),
             (&mut self.takeovers, other.takeovers),
             (&mut self.slowed, other.slowed),
             (&mut self.memory_bytes, other.memory_bytes),

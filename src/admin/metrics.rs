@@ -358,6 +358,18 @@ const SHARD_COUNTERS: &[OfShard] = &[
         |it| it.sockets.websocket_failures,
     ),
     (
+        "session_limits_reached",
+        None,
+        "Connections closed or refused because a limit of sessions was reached",
+        |it| it.stats.limited,
+    ),
+    (
+        "subscriptions_refused",
+        None,
+        "Topic Filters refused because a limit was reached",
+        |it| it.stats.filters_refused,
+    ),
+    (
         "session_takeovers",
         None,
         "Connections replaced by another with their Client Identifier",

@@ -5,7 +5,7 @@ use super::connection::Phase;
 use super::event::{ClientId, ConnId, Effect};
 use super::timers::Timer;
 use crate::codec::{ConnAck, ConnectReturnCode, Packet, encode};
-use crate::error::{CloseReason, DropReason};
+use crate::error::{CloseReason, DropReason, SessionError};
 use crate::session::SessionKey;
 use crate::store::Record;
 use crate::time::Instant;
@@ -61,7 +61,10 @@ impl Shard {
     fn count_close(&mut self, reason: &CloseReason) {
         let stats = &mut self.clients.stats;
         match reason {
-            CloseReason::Codec(_) | CloseReason::Protocol(_) => stats.violations += 1,
+            CloseReason::Codec(_)
+            | CloseReason::Protocol(_)
+            | CloseReason::Session(SessionError::WrongAcknowledgement { .. }) => stats.violations += 1,
+            CloseReason::Session(_) => stats.limited += 1,
             CloseReason::KeepAliveTimeout { .. } | CloseReason::ConnectTimeout => stats.timeouts += 1,
             CloseReason::SessionTakeover => stats.takeovers += 1,
             _ => {}

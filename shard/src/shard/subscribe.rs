@@ -107,8 +107,9 @@ impl Shard {
         let mut filters = Vec::new();
         let mut steps = 0;
         for (subscription, qos) in wanted {
-            let granted = subscription.filter(|wanted| self.has_room_for(index, *wanted));
-            let granted = granted.filter(|wanted| self.is_granted(index, *wanted, &mut steps));
+            let within = subscription.filter(|wanted| self.has_room_for(index, *wanted));
+            self.clients.stats.filters_refused += u64::from(within.is_none());
+            let granted = within.filter(|wanted| self.is_granted(index, *wanted, &mut steps));
             let Some(subscription) = granted else {
                 pending.return_codes.push(SUBACK_FAILURE);
                 continue;
