@@ -404,18 +404,6 @@ impl Outbound {
         taken
     }
 
-    /// The shared groups through which messages came that were sent and are not known to have arrived.
-    pub fn groups_in_flight(&self) -> Vec<GroupRef> {
-        let sent = self.stragglers.iter().map(|(_, sent)| sent).chain(&self.window);
-        let mut groups: Vec<GroupRef> = Vec::new();
-        for group in sent.filter(|sent| sent.message.is_some()).filter_map(|sent| sent.group) {
-            if !groups.contains(&group) {
-                groups.push(group);
-            }
-        }
-        groups
-    }
-
     fn finish(&mut self, id: PacketId, expected: SentState) -> Acknowledged {
         let Some(sent) = self.sent_mut(id) else {
             return Acknowledged::Unknown;

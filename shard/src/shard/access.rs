@@ -354,7 +354,9 @@ impl Shard {
             // If it is lost, the member is expelled again after a restart.
             let _ = self.clients.store.append(record);
         }
-        self.remove_subscription(now, member.index, key, false, false);
+        if let Some(left) = self.remove_subscription(member.index, key) {
+            self.give_away(now, member.index, Some(&[left]), false, false);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::event::{ClientId, ConnId, Effect};
 use super::timers::Timer;
 use crate::codec::{ConnAck, ConnectReturnCode, Packet, encode};
 use crate::error::{CloseReason, DropReason, SessionError};
+use crate::router::GroupRef;
 use crate::session::SessionKey;
 use crate::store::Record;
 use crate::time::Instant;
@@ -112,10 +113,14 @@ impl Shard {
             self.end_session(now, index);
         } else {
             self.set_memberships_online(index, false);
-            let groups: Vec<_> = self.clients.session(index).groups().collect();
-            for group in groups {
-                self.give_away(now, index, group, true, false);
-            }
+            // It keeps its place in its groups; it gives away only to somebody who is there.
+            let groups = self.clients.session(index).groups();
+            let mut takers: Vec<GroupRef> = groups
+                .filter(|group| self.registry.group(*group).has_online())
+                .map(|group| self.registry.group_ref(group))
+                .collect();
+            takers.sort_unstable();
+            self.give_away(now, index, Some(&takers), true, false);
             self.set_expiry_timer(now + expiry, key);
         }
         if let Some(will) = will {
@@ -129,14 +134,10 @@ impl Shard {
         self.clients.let_go(index);
         let subscriptions = std::mem::take(&mut self.clients.session(index).subscriptions);
         for key in subscriptions {
-            self.remove_subscription(now, index, key, true, true);
+            self.remove_subscription(index, key);
         }
-        // Groups that it had left before, when it could still acknowledge what they had sent it.
-        for group in self.clients.session(index).outbound.groups_in_flight() {
-            if let Some(group) = self.registry.resolve(group) {
-                self.give_away(now, index, group, true, true);
-            }
-        }
+        // Also of groups that it had left before, when it could still acknowledge what they had sent it.
+        self.give_away(now, index, None, true, true);
         let mut session = self.clients.sessions.remove(index as usize);
         self.clients.memory.recharge(&mut session.charged, 0);
         debug_assert!(session.conn.is_none(), "a session ends after its connection");

@@ -20,7 +20,7 @@ use super::peer::{GroupMembers, PeerEntry};
 use super::retained::Replies;
 use crate::codec::{Packet, PacketId, QoS, SUBACK_FAILURE, SubAck, Subscribe, Unsubscribe};
 use crate::error::{CloseReason, ProtocolError};
-use crate::router::{FilterId, GroupId, Member};
+use crate::router::{FilterId, GroupId, GroupRef, Member};
 use crate::session::{SessionKey, SubscriptionKey};
 use crate::store::{Lsn, Record};
 use crate::time::Instant;
@@ -347,6 +347,7 @@ impl Shard {
             }
         }
         let mut lsn = Lsn(0);
+        let mut left = Vec::new();
         for subscription in unwanted {
             let Some(key) = self.key_of(subscription) else { continue };
             if !self.clients.sessions[index as usize].subscriptions.contains(&key) {
@@ -364,8 +365,10 @@ impl Shard {
             }
             self.clients.session(index).subscriptions.remove(&key);
             self.withdraw_pending(index, subscription);
-            self.remove_subscription(now, index, key, false, false);
+            left.extend(self.remove_subscription(index, key));
         }
+        left.sort_unstable();
+        self.give_away(now, index, Some(&left), false, false);
         if !self.clients.sessions[index as usize].held.is_empty() {
             // What waited for a filter that is gone must not be overtaken by what comes through others.
             self.release_settled(self.clients.key(index));
@@ -399,28 +402,26 @@ impl Shard {
         }
     }
 
-    /// Takes a subscription that the session no longer lists out of the routes. Of a shared group, what the session had
-    /// not sent goes to other members; with `leaves` also what it had sent and its client had not acknowledged.
-    pub(super) fn remove_subscription(
-        &mut self,
-        now: Instant,
-        index: u32,
-        key: SubscriptionKey,
-        leaves: bool,
-        ends: bool,
-    ) {
+    /// Takes a subscription that the session no longer lists out of the routes. The group that it left thereby, if others are in
+    /// it: what came through it may go to them.
+    pub(super) fn remove_subscription(&mut self, index: u32, key: SubscriptionKey) -> Option<GroupRef> {
         self.clients.stats.subscriptions -= 1;
         match key {
-            SubscriptionKey::Filter(filter) => self.remove_filter(index, filter),
+            SubscriptionKey::Filter(filter) => {
+                self.remove_filter(index, filter);
+                None
+            }
             SubscriptionKey::Group(group) => {
                 self.registry.leave(group, index);
-                let last_on_shard = self.registry.group(group).local_members() == (0, 0);
+                let left = self.registry.group(group);
+                let (last_on_shard, has_members) = (left.local_members() == (0, 0), left.has_members());
+                let left = self.registry.group_ref(group);
                 self.announce_members(group, 0);
                 if last_on_shard {
                     self.withdraw_announcement(key);
                 }
-                self.give_away(now, index, group, leaves, ends);
                 self.registry.remove_group_if_unused(group);
+                has_members.then_some(left)
             }
         }
     }
@@ -457,29 +458,23 @@ impl Shard {
         }
     }
 
-    /// Gives what a member had not finished to the other members of its group, if there are any; what nobody can take
-    /// stays with the session, or is dropped with it.
-    pub(super) fn give_away(&mut self, now: Instant, index: u32, group: GroupId, leaves: bool, ends: bool) {
-        let me = self.registry.group_ref(group);
-        let entry = self.registry.group(group);
-        // A member that is away keeps its place in the group; it gives away only to somebody who is there.
-        let has_takers = if leaves {
-            entry.has_online()
-        } else {
-            entry.has_members()
-        };
-        if !has_takers && !ends {
+    /// Gives what came to a session through these groups (sorted; `None`: all) to other members: what waits, and if it `leaves` also what
+    /// was sent and its client had not acknowledged. What nobody can take is dropped. One pass, however many groups there are.
+    pub(super) fn give_away(&mut self, now: Instant, index: u32, of: Option<&[GroupRef]>, leaves: bool, ends: bool) {
+        if of.is_some_and(<[GroupRef]>::is_empty) {
             return;
         }
         let session = &mut self.clients.sessions[index as usize];
         let (waiting, in_flight) = (session.outbound.queued(), session.outbound.unacknowledged());
-        let taken = session.outbound.take_shared(|of| of == me, leaves, ends);
+        let is_theirs = |group| of.is_none_or(|of| of.binary_search(&group).is_ok());
+        let taken = session.outbound.take_shared(is_theirs, leaves, ends);
         self.clients.stats.queued -= (waiting - session.outbound.queued()) as u64;
         self.clients.stats.inflight -= (in_flight - session.outbound.unacknowledged()) as u64;
         self.clients.recharge_session(index);
         for queued in taken {
             if !fault!(LoseRedispatch) {
-                self.redispatch(now, Some(group), &queued.message);
+                let group = queued.group.and_then(|group| self.registry.resolve(group));
+                self.redispatch(now, group, &queued.message);
             }
             let session = &self.clients.sessions[index as usize];
             super::clients::done(
