@@ -457,12 +457,7 @@ fn settings_that_do_not_fit_are_refused() {
             "--websocket-origin needs --websocket",
         ),
     ] {
-        let file = folder.write("r.toml", format!("[[listener]]\nlisten = \"127.0.0.1:0\"\n{text}\n"));
-        let output = ringmq()
-            .args(["check", "--config", &file])
-            .output()
-            .expect("the binary under test");
-        let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+        let (_, said) = check_listener(&folder, text);
         assert!(said.contains(expected), "{text}: {said}");
     }
 }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use ringmq_shard::hash;
 
 use super::client::{Client, PATIENCE};
+use super::files::Folder;
 use super::wire::Connect;
 
 /// A running broker on a free port of the loopback interface; killed when dropped.
@@ -202,6 +203,20 @@ pub fn ringmq() -> Command {
     // Where the tests themselves are a service, their manager is not the broker's.
     command.env_remove("NOTIFY_SOCKET").env_remove("WATCHDOG_USEC");
     command
+}
+
+/// `ringmq check` of a listener with these settings: whether they are good, and what was said.
+pub fn check_listener(folder: &Folder, settings: &str) -> (bool, String) {
+    let file = folder.write(
+        "r.toml",
+        format!("[[listener]]\nlisten = \"127.0.0.1:0\"\n{settings}\n"),
+    );
+    let output = ringmq()
+        .args(["check", "--config", &file])
+        .output()
+        .expect("the binary under test");
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+    (output.status.success(), said)
 }
 
 /// A child process and what it has printed so far, standard output and error together.

@@ -26,7 +26,7 @@ use std::env;
 use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 
-pub use broker::{Broker, Process, ringmq};
+pub use broker::{Broker, Process, check_listener, ringmq};
 pub use client::{Client, PATIENCE, QUIET};
 pub use control::{Control, attack};
 pub use files::{Folder, is_installed, program};

@@ -15,6 +15,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, Support
 
 use super::broker::Broker;
 use super::client::{Client, PATIENCE};
+use super::control::Control;
+use super::files::Folder;
 use super::wire::Connect;
 
 /// A certificate and its key, both in PEM.
@@ -182,4 +184,78 @@ pub fn settings(folder: &super::Folder, name: &str, pair: &Pair) -> String {
     let certificate = folder.write(&format!("{name}.pem"), &pair.certificate);
     let key = folder.write(&format!("{name}.key"), &pair.key);
     format!("tls_certificate = \"{certificate}\"\ntls_key = \"{key}\"\n")
+}
+
+/// The files and the server's authority of one test.
+#[derive(Debug)]
+pub struct Setup {
+    pub folder: Folder,
+    pub authority: Authority,
+    /// Settings of the listener that name the server's certificate.
+    pub settings: String,
+}
+
+impl Setup {
+    pub fn new() -> Setup {
+        let (folder, authority) = (Folder::new(), Authority::new("the server's authority"));
+        let settings = settings(&folder, "server", &authority.server(&["localhost", "127.0.0.1"]));
+        Setup {
+            folder,
+            authority,
+            settings,
+        }
+    }
+
+    /// A listener that takes certificates of `clients`.
+    pub fn asking(clients: &Authority, which: &str, user_name: &str) -> Setup {
+        let mut setup = Setup::new();
+        let ca = setup.folder.write("clients.pem", &clients.pem);
+        setup.settings += &format!(
+            "tls_client_ca = \"{ca}\"\ntls_client_certificates = \"{which}\"\ntls_user_name = \"{user_name}\"\n"
+        );
+        setup
+    }
+
+    pub fn client(&self, own: Option<&Pair>) -> Arc<ClientConfig> {
+        Arc::new(client_config(&self.authority, own))
+    }
+
+    pub fn start(&self, shards: u16, flags: &[&str]) -> (Broker, SocketAddr) {
+        start(shards, &self.folder, &self.settings, flags)
+    }
+
+    /// Runs the scenario with 1 and 3 shards.
+    pub fn each(&self, flags: &[&str], scenario: impl Fn(&Broker, SocketAddr)) {
+        for shards in [1, 3] {
+            let (broker, addr) = self.start(shards, flags);
+            scenario(&broker, addr);
+            broker.assert_well();
+        }
+    }
+
+    /// As [`each`](Self::each), beside a control client that must notice nothing.
+    pub fn attack(&self, flags: &[&str], scenario: impl Fn(&Broker, SocketAddr)) {
+        self.each(flags, |broker, addr| {
+            let control = Control::start(broker);
+            scenario(broker, addr);
+            control.finish();
+        });
+    }
+}
+
+/// A client that is connected.
+pub fn connected(addr: SocketAddr, config: &Arc<ClientConfig>, id: &str) -> Client {
+    let mut client = dial(addr, config);
+    client.connect(&Connect::new(id));
+    client
+}
+
+/// Has the files read again, and waits until they are.
+pub fn reload(broker: &Broker) {
+    let before = broker.log_lines(|line| line.contains(" reloaded")).len();
+    broker.signal("HUP");
+    broker.await_output(|output| {
+        let lines = output.lines().filter(|line| line.contains(" reloaded")).count();
+        (lines > before).then_some(())
+    });
 }
