@@ -115,6 +115,7 @@ impl Values {
             ("subscriptions/refused", total.filters_refused),
             ("memory/bytes", total.memory_bytes),
             ("publishers/slowed", total.slowed),
+            ("publishers/rate_limited", total.rate_limited),
             ("retained messages/count", total.retained),
             ("retained messages/bytes", total.retained_bytes),
             ("store/messages/count", total.queued + total.inflight + total.retained),

@@ -89,6 +89,12 @@ pub enum SessionError {
         /// Bytes that one shard may hold for all its clients.
         share: usize,
     },
+    /// It has published as fast as it may, or faster, for as long as the operator looks on.
+    #[error("published faster than its rate for {seconds} s")]
+    RateExceeded {
+        /// The patience.
+        seconds: u64,
+    },
     /// The queue was full and the operator chose to disconnect slow subscribers.
     #[error("the subscriber does not keep up: {queued} messages wait")]
     SlowSubscriber {
@@ -194,6 +200,7 @@ impl CloseReason {
                 SessionError::TooManySessions { .. } => "too_many_sessions",
                 SessionError::SlowSubscriber { .. } => "slow_subscriber",
                 SessionError::MemoryFull { .. } => "memory_full",
+                SessionError::RateExceeded { .. } => "rate_exceeded",
             },
             CloseReason::Store(error) => error.label(),
         }

@@ -89,6 +89,7 @@ mod planted {
         ReleaseWhenHeld: "the store forgets a QoS 2 message before its PUBREL",
         ShedUncounted: "a message that is shed for want of memory is not counted",
         PauseForEver: "a publisher that was paused because memory is short is never read again",
+        NeverPaid: "a publisher that was faster than its rate is never read again",
         UncountedDrop: "a message that a full queue refuses is not counted",
         PanicAtQos2: "a QoS 2 PUBLISH makes the shard panic",
     }

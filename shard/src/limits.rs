@@ -45,6 +45,12 @@ pub struct Limits {
     pub backpressure_timeout: Duration,
     /// How long a session with Clean Session 0 outlives its connection. Zero: for ever.
     pub session_expiry: Duration,
+    /// Most messages per second that one connection publishes; what comes faster waits. 0: no limit.
+    pub publish_rate_max: u32,
+    /// Most bytes (Topic Name and payload) per second that one connection publishes; likewise.
+    pub publish_bytes_rate_max: u64,
+    /// A client that is slowed for so long without a pause is closed. Zero: never.
+    pub publish_rate_patience: Duration,
     /// What happens when a subscriber's queue is full.
     pub slow_subscriber: SlowSubscriber,
     /// How the member of a shared group is chosen.
@@ -109,6 +115,9 @@ impl Default for Limits {
             keep_alive_max: Duration::ZERO,
             backpressure_timeout: Duration::from_secs(10),
             session_expiry: Duration::ZERO,
+            publish_rate_max: 0,
+            publish_bytes_rate_max: 0,
+            publish_rate_patience: Duration::ZERO,
             slow_subscriber: SlowSubscriber::default(),
             shared_strategy: SharedStrategy::default(),
             denied_publish: DeniedPublish::default(),

@@ -41,6 +41,8 @@ pub struct Stats {
     pub takeovers: u64,
     /// Times that a publisher was not read for a while because memory was nearly full.
     pub slowed: u64,
+    /// Times that what a client sent had to wait because it published faster than it may.
+    pub rate_limited: u64,
     /// Messages handed to other shards.
     pub messages_forwarded: u64,
     /// Open connections, before and after CONNECT. Gauge.
@@ -114,6 +116,7 @@ impl AddAssign<&Stats> for Stats {
             (&mut self.filters_refused, other.filters_refused),
             (&mut self.takeovers, other.takeovers),
             (&mut self.slowed, other.slowed),
+            (&mut self.rate_limited, other.rate_limited),
             (&mut self.memory_bytes, other.memory_bytes),
             (&mut self.messages_forwarded, other.messages_forwarded),
             (&mut self.connections, other.connections),

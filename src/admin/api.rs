@@ -264,6 +264,7 @@ pub(super) struct Client {
     output_bytes: usize,
     held_bytes: usize,
     held_back: bool,
+    over_rate: bool,
 }
 
 impl Client {
@@ -280,6 +281,7 @@ impl Client {
             output_bytes: client.output_bytes,
             held_bytes: client.held_bytes,
             held_back: client.held_back,
+            over_rate: client.over_rate,
         }
     }
 }
@@ -340,6 +342,7 @@ fn shard((id, state): (usize, &ShardState)) -> Value {
         "bytes_sent": stats.bytes_sent,
         "dropped": dropped.into_iter().collect::<serde_json::Map<_, _>>(),
         "publishers_slowed": stats.slowed,
+        "publishers_rate_limited": stats.rate_limited,
         "turns": numbers.turns,
         "sleeps": numbers.sleeps,
         // Entry n: turns with work that took less than 2^n µs, and not less than half of that.

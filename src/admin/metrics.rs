@@ -381,6 +381,12 @@ const SHARD_COUNTERS: &[OfShard] = &[
         "Times that a publisher was not read for a while because memory was nearly full",
         |it| it.stats.slowed,
     ),
+    (
+        "publishers_rate_limited",
+        None,
+        "Times that what a client sent had to wait because it published faster than it may",
+        |it| it.stats.rate_limited,
+    ),
     ("turns", None, "Turns of the shard, idle ones included", |it| it.turns),
     (
         "sleeps",

@@ -164,6 +164,18 @@ pub struct Args {
           default_value_t = seconds(defaults().backpressure_timeout))]
     pub backpressure_timeout: u32,
 
+    /// Most messages that one client publishes per second; what comes faster waits; 0 is no limit
+    #[arg(long, env = "RINGMQ_MAX_PUBLISH_RATE", value_name = "N", default_value_t = defaults().publish_rate_max)]
+    pub max_publish_rate: u32,
+
+    /// Most bytes of messages that one client publishes per second; what comes faster waits; 0 is no limit
+    #[arg(long, env = "RINGMQ_MAX_PUBLISH_BYTES_RATE", value_name = "BYTES", default_value_t = defaults().publish_bytes_rate_max)]
+    pub max_publish_bytes_rate: u64,
+
+    /// Seconds after which a client that is slowed by those without a pause is closed; 0 is never
+    #[arg(long, env = "RINGMQ_PUBLISH_RATE_TIMEOUT", value_name = "S", default_value_t = seconds(defaults().publish_rate_patience))]
+    pub publish_rate_timeout: u32,
+
     /// How the member of a shared group is chosen
     #[arg(
         long,

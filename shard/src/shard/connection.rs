@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::authenticate::Admission;
 use super::event::ConnId;
 use super::output::Output;
+use super::rate::Allowance;
 use crate::codec::PacketId;
 use crate::store::Lsn;
 use crate::time::Instant;
@@ -63,6 +64,10 @@ pub(super) struct Connection {
     pub(super) sated: bool,
     /// Not read for a moment, because what it publishes fills the memory of a shard.
     pub(super) paused: bool,
+    /// It published faster than it may: nothing of it is handled until that is paid for.
+    pub(super) over_rate: bool,
+    /// What it may publish; `None` until it publishes, and where there is no limit.
+    pub(super) allowance: Option<Box<Allowance>>,
     /// What was last counted for it: [`memory_bytes`](Connection::memory_bytes).
     pub(super) charged: usize,
     /// Packets that wait until the store has what they promise.
@@ -121,6 +126,8 @@ impl Connection {
             answer_bytes: 0,
             sated: false,
             paused: false,
+            over_rate: false,
+            allowance: None,
             charged: 0,
             gated: VecDeque::new(),
             gated_messages: 0,

@@ -66,6 +66,8 @@ pub struct ClientSummary {
     pub held_bytes: usize,
     /// It is not read, because subscribers of what it publishes do not keep up.
     pub held_back: bool,
+    /// What it sends waits, because it publishes faster than it may.
+    pub over_rate: bool,
 }
 
 /// All that is known of one client.
@@ -219,6 +221,7 @@ impl Shard {
             output_bytes: connection.map_or(0, |connection| connection.output.len()),
             held_bytes: session.memory_bytes() + connection.map_or(0, |connection| connection.memory_bytes()),
             held_back: session.held_by > 0,
+            over_rate: connection.is_some_and(|connection| connection.over_rate),
         }
     }
 

@@ -26,6 +26,7 @@ mod packed;
 mod peer;
 mod peers;
 mod publish;
+mod rate;
 mod receive;
 mod retained;
 mod route;
@@ -236,7 +237,9 @@ impl Shard {
             return true;
         };
         match connection.phase {
-            Phase::Connected { session } => !connection.sated && self.clients.sessions[session as usize].held_by == 0,
+            Phase::Connected { session } => {
+                !connection.must_wait() && self.clients.sessions[session as usize].held_by == 0
+            }
             // The end of the socket is worth hearing of, so reading goes on until a second packet of this size would wait.
             Phase::Authenticating { .. } => connection.tail.len() <= self.clients.limits.connect_bytes_max,
             Phase::Opening | Phase::Closing => true,
@@ -381,6 +384,7 @@ impl Shard {
                     self.on_session_expiry(now, SessionKey { index, generation });
                 }
                 Timer::Pause { index, generation } => self.on_pause_over(now, ConnId(index), generation),
+                Timer::Rate { index, generation } => self.on_paid(now, ConnId(index), generation),
                 Timer::Holding { index, generation } => self.on_patience_over(now, SessionKey { index, generation }),
             }
         }
@@ -407,7 +411,8 @@ impl Shard {
                     connection.last_received
                 };
                 let deadline = heard + silence_max;
-                if self.clients.session(session).held_by > 0 {
+                let over_rate = connection.over_rate;
+                if over_rate || self.clients.session(session).held_by > 0 {
                     // It could not be heard: patience begins when it is read again.
                     self.set_connection_timer(now + silence_max.max(connect_timeout), conn);
                 } else if fault!(NoKeepAlive) {

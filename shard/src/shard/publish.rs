@@ -29,6 +29,9 @@ impl Shard {
         source: Option<&Bytes>,
     ) -> Result<(), CloseReason> {
         self.clients.stats.count_received(publish.qos);
+        if self.limits_rate() {
+            self.spend_allowance(now, conn, publish.topic.len() + publish.payload.len())?;
+        }
         let topic =
             TopicName::new(publish.topic, &self.clients.limits.topic).map_err(ProtocolError::InvalidTopicName)?;
         let mut out = Outgoing::borrowed(topic, publish.payload, source, publish.qos, publish.retain);

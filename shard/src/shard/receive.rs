@@ -103,7 +103,10 @@ impl Shard {
             return;
         }
         self.on_resumed(now, conn);
-        if self.may_read(conn) {
+        // What it had sent may have closed it, or moved it to its home.
+        let connection = self.clients.connections.get(conn.index());
+        let is_here = connection.is_some_and(|connection| connection.phase != Phase::Closing);
+        if is_here && self.may_read(conn) {
             self.effects.push_back(Effect::ResumeReading { conn });
         }
     }

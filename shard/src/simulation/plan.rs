@@ -143,6 +143,7 @@ impl Plan {
         plan.setup.limit_memory(later);
         let mut temper = Temper::new(dice);
         temper.shared = !temper.retained && later.chance(15);
+        plan.setup.limit_rate(later);
         for phase in 0..plan.setup.phases {
             for client in 0..count {
                 for _ in 0..dice.between(3, temper.steps_max) {

@@ -35,6 +35,8 @@ pub struct Counts {
     pub store_failures: u64,
     /// Publishers that were not read for a while because memory was short.
     pub slowed: u64,
+    /// Publishers that had to wait because they were faster than they may be.
+    pub rate_limited: u64,
     /// Brokers that were told to stop, and others that crashed; each was followed by another.
     pub restarts: u64,
     /// See above.
@@ -65,6 +67,7 @@ impl AddAssign<&Counts> for Counts {
             (&mut self.resends, other.resends),
             (&mut self.store_failures, other.store_failures),
             (&mut self.slowed, other.slowed),
+            (&mut self.rate_limited, other.rate_limited),
             (&mut self.restarts, other.restarts),
             (&mut self.crashes, other.crashes),
             (&mut self.lost_batches, other.lost_batches),
@@ -99,6 +102,7 @@ impl fmt::Display for Counts {
             ("packets sent again", self.resends),
             ("store failures", self.store_failures),
             ("publishers slowed", self.slowed),
+            ("publishers over rate", self.rate_limited),
             ("orderly restarts", self.restarts),
             ("crashes", self.crashes),
             ("batches lost by them", self.lost_batches),

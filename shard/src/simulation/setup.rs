@@ -108,6 +108,17 @@ impl Setup {
         }
     }
 
+    /// Clients may publish only so fast in some runs, and are closed for it in some of those.
+    pub(super) fn limit_rate(&mut self, dice: &mut Dice) {
+        if dice.chance(12) {
+            self.limits.publish_rate_max = dice.pick(&[0, 1, 3, 20]);
+            self.limits.publish_bytes_rate_max = dice.pick(&[0, 50, 500, 5_000]);
+            self.limits.publish_rate_patience = Duration::from_secs(dice.pick(&[0, 0, 3, 20]));
+            // What is read after a publisher must wait is not known to be handled.
+            self.one_packet = true;
+        }
+    }
+
     /// Restarts in the middle of some runs. `dice` are others than those of the plan, so that what a seed did before there were
     /// any is what it does up to its first restart.
     pub(super) fn add_restarts(&mut self, dice: &mut Dice) {

@@ -215,9 +215,10 @@ impl World {
         let moved =
             |effect: &Effect| matches!(effect, Effect::Move { conn: of, .. } if Some(Place::At(at, *of)) == conn);
         let mut frames = frames;
-        // Packets come one at a time where memory is short, and the last was a QoS 2 PUBLISH that nobody holds.
+        // Packets come one at a time where memory is short or publishing has a rate, and the last was a PUBLISH that nobody took.
         let refused = |effect: &Effect| {
-            matches!(effect, Effect::Close { conn: of, reason: CloseReason::Session(SessionError::MemoryFull { .. }), .. }
+            matches!(effect, Effect::Close { conn: of, reason: CloseReason::Session(
+                    SessionError::MemoryFull { .. } | SessionError::RateExceeded { .. }), .. }
                 if Some(Place::At(at, *of)) == conn)
         };
         if effects.iter().any(refused)

@@ -333,6 +333,7 @@ impl World {
     pub(super) fn count_drops(&mut self) {
         let stats = self.stats();
         self.counts.slowed += stats.slowed;
+        self.counts.rate_limited += stats.rate_limited;
         for (sum, dropped) in self.counts.drops.iter_mut().zip(stats.dropped) {
             *sum += dropped;
         }

@@ -10,6 +10,7 @@ mod inspect;
 mod limits;
 mod memory;
 mod qos;
+mod rate;
 mod retained;
 mod shared;
 mod store;

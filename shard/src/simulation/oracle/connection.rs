@@ -128,6 +128,10 @@ impl Oracle {
                 .session
                 .is_some_and(|session| self.sessions[session].held.len() >= usize::from(*held_max)),
             CloseReason::Session(SessionError::MemoryFull { .. }) => self.is_short_of_memory(),
+            CloseReason::Session(SessionError::RateExceeded { .. }) => {
+                let opened_for = std::time::Duration::from_millis(self.now - conn.opened);
+                self.limits_rate() && opened_for >= limits.publish_rate_patience
+            }
             CloseReason::Session(SessionError::SlowSubscriber { .. }) => matches!(
                 limits.slow_subscriber,
                 SlowSubscriber::Disconnect | SlowSubscriber::Backpressure
@@ -137,6 +141,10 @@ impl Oracle {
         assert!(allowed, "socket {socket} is closed without cause: {reason}");
         let says_goodbye = matches!(reason, CloseReason::Disconnect | CloseReason::Shutdown);
         self.leave(socket, !says_goodbye);
+    }
+
+    fn limits_rate(&self) -> bool {
+        self.setup.limits.publish_rate_max > 0 || self.setup.limits.publish_bytes_rate_max > 0
     }
 
     /// The socket broke.
@@ -223,7 +231,8 @@ impl Oracle {
         let limits = &self.setup.limits;
         let connect_timeout = u64::try_from(limits.connect_timeout.as_millis()).expect("short");
         // A client that is not read, for whatever reason, cannot be heard; its patience begins anew.
-        let may_be_deaf = limits.slow_subscriber == SlowSubscriber::Backpressure || self.is_limited();
+        let may_be_deaf =
+            limits.slow_subscriber == SlowSubscriber::Backpressure || self.is_limited() || self.limits_rate();
         for (socket, conn) in self.conns.iter().enumerate() {
             if conn.shard != shard || conn.over {
                 continue;
