@@ -147,6 +147,29 @@ stop_broker() {
     BROKER_PID=
 }
 
+# make_certificate DIR: DIR/server.pem and DIR/server.key for localhost and 127.0.0.1, signed by themselves.
+make_certificate() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost \
+        -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \
+        -keyout "$1/server.key" -out "$1/server.pem" 2>"$1/openssl.log" || die "openssl made no certificate; see $1/openssl.log"
+}
+
+# transport_flags broker|client plain|ws|tls|wss DIR: what each side needs for it; make_certificate was for DIR.
+transport_flags() {
+    local tls='' ws=''
+    if [[ $1 == broker ]]; then
+        tls="--tls-certificate $3/server.pem --tls-key $3/server.key" ws=--websocket
+    else
+        tls="--ssl --cafile $3/server.pem" ws=--ws
+    fi
+    case $2 in
+    plain) ;;
+    ws) echo "$ws" ;;
+    tls) echo "$tls" ;;
+    wss) echo "$tls $ws" ;;
+    esac
+}
+
 # scenarios [--quick]: one per line, its name and then the command line.
 scenarios() {
     local time="--warmup 2 --duration 6" idle=10000 subs=100000 retained=10000

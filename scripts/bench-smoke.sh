@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Every scenario for a moment, for correctness and never for speed: nothing lost, duplicated, reordered or corrupted, at
-# QoS 1 and 2, with 1 and 2 shards. Fixed numbers of messages, so that a slow machine takes longer and is not wrong.
+# QoS 1 and 2, with 1 and 2 shards, and some of them over WebSocket and TLS. Fixed numbers of messages, so that a slow
+# machine takes longer and is not wrong.
 set -uo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/bench-lib.sh"
 
@@ -53,12 +54,24 @@ suite sharedsub-1K-5-1K-1K --scale 0.4 --warmup 0 --duration 1s
 EOF
 }
 
+# Over WebSocket and TLS: what is different there is below MQTT.
+transport_scenarios() {
+    cat <<EOF
+pairs -c 10 -q 1 -L 20000
+fanout -c 20 -q 2 -L 1000
+ingest -c 2 -q 1 -L 200 -s 100000
+connect -c 20 -L 200
+EOF
+}
+
 NAME=${BROKER%%=*}
 if [[ -n $BUILD ]]; then
     if [[ $BROKER == ringmq ]]; then build ringmq ringmq-bench; else build ringmq-bench; fi
 fi
 mapfile -t CORES < <(allowed_cores)
 mkdir -p "$OUT" && rm -f "$OUT"/*.log
+TRANSPORTS=plain
+if [[ $BROKER == ringmq ]]; then TRANSPORTS='plain ws tls wss' && make_certificate "$OUT"; fi
 PASSED=0 FAILED=0
 for shards in $SHARD_COUNTS; do
     broker_cores=$(IFS=, && echo "${CORES[*]:0:shards}")
@@ -68,20 +81,24 @@ for shards in $SHARD_COUNTS; do
     else
         command=$(known_command "$NAME" smoke "$broker_cores" "$shards") || die "$NAME is not known; give NAME=COMMAND"
     fi
-    # One broker for all scenarios: what one leaves behind must not harm the next.
-    start_broker "$NAME" "$command" "$broker_cores" || die "$NAME did not start; see $OUT/$NAME.log"
-    while read -r args; do
-        # shellcheck disable=SC2086  # the scenario is a list of words
-        if output=$(timeout 120 "$BENCH" $args --port "$PORT" --label "$NAME" --threads "$shards" 2>&1 </dev/null); then
-            PASSED=$((PASSED + 1))
-            echo "ok      $shards shard(s)  $args"
-        else
-            FAILED=$((FAILED + 1))
-            printf 'FAILED  %s shard(s)  %s\n%s\n' "$shards" "$args" "$output"
-        fi
-        kill -0 "$BROKER_PID" 2>/dev/null || die "$NAME is gone; see $OUT/$NAME.log"
-    done < <(smoke_scenarios)
-    stop_broker
+    for transport in $TRANSPORTS; do
+        # One broker for all scenarios: what one leaves behind must not harm the next.
+        start_broker "$NAME" "$command $(transport_flags broker "$transport" "$OUT")" "$broker_cores" ||
+            die "$NAME did not start; see $OUT/$NAME.log"
+        while read -r args; do
+            # shellcheck disable=SC2046,SC2086  # lists of words
+            if output=$(timeout 120 "$BENCH" $args $(transport_flags client "$transport" "$OUT") --port "$PORT" \
+                --label "$NAME" --threads "$shards" 2>&1 </dev/null); then
+                PASSED=$((PASSED + 1))
+                echo "ok      $shards shard(s)  $transport  $args"
+            else
+                FAILED=$((FAILED + 1))
+                printf 'FAILED  %s shard(s)  %s  %s\n%s\n' "$shards" "$transport" "$args" "$output"
+            fi
+            kill -0 "$BROKER_PID" 2>/dev/null || die "$NAME is gone; see $OUT/$NAME.log"
+        done < <(if [[ $transport == plain ]]; then smoke_scenarios; else transport_scenarios; fi)
+        stop_broker
+    done
 done
 echo "$PASSED passed, $FAILED failed"
 ((FAILED == 0))

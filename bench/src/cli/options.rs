@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::load::plan::{Broker, Threads};
+use crate::net::{Tls, Transport, WebSocket};
 use crate::wire::stamp::STAMP_BYTES;
 
 /// Which broker, and as whom.
@@ -37,6 +38,21 @@ pub(crate) struct BrokerOptions {
     /// Local addresses to connect from, comma-separated; each has its own 28,000 ports
     #[arg(long, value_delimiter = ',')]
     pub(crate) ifaddr: Vec<IpAddr>,
+    /// Speak TLS with a server whose certificate is from an authority in --cafile
+    #[arg(short = 'S', long, requires = "cafile")]
+    pub(crate) ssl: bool,
+    /// Authorities in PEM
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cafile: Option<PathBuf>,
+    /// Every TLS handshake is a whole one, none continues an earlier session
+    #[arg(long, requires = "ssl")]
+    pub(crate) no_resumption: bool,
+    /// Speak MQTT over WebSocket
+    #[arg(long)]
+    pub(crate) ws: bool,
+    /// Path of the WebSocket
+    #[arg(long, default_value = "/mqtt")]
+    pub(crate) ws_path: String,
     /// Beginning of every Client Identifier [default: b and this process's number]
     #[arg(long)]
     pub(crate) prefix: Option<String>,
@@ -123,6 +139,19 @@ impl BrokerOptions {
             password: self.password.clone(),
             keep_alive_s: self.keepalive,
             clean_session: self.clean,
+            transport: self.transport()?,
+        })
+    }
+
+    fn transport(&self) -> std::io::Result<Transport> {
+        let authorities = self.cafile.as_ref().filter(|_| self.ssl);
+        let tls = authorities.map(|file| Tls::new(file, &self.host, !self.no_resumption));
+        Ok(Transport {
+            tls: tls.transpose()?,
+            websocket: self.ws.then(|| WebSocket {
+                host: format!("{}:{}", self.host, self.port),
+                path: self.ws_path.clone(),
+            }),
         })
     }
 

@@ -56,10 +56,11 @@ impl Side<'_> {
             let from = (!sources.is_empty()).then(|| sources[at % sources.len()]);
             let buffer = matches!(self.conns[at].part, Part::Publisher(_)).then_some(SEND_BUFFER_BYTES);
             self.conns[at].stage = Stage::Connecting;
-            match connect(self.plan.broker.address, from, buffer) {
-                Ok(fd) => {
+            let layers = self.plan.broker.transport.layers();
+            match connect(self.plan.broker.address, from, buffer).and_then(|fd| Ok((fd, layers?))) {
+                Ok((fd, layers)) => {
                     poller.add(&fd, at)?;
-                    self.conns[at].link = Some(Link::new(fd));
+                    self.conns[at].link = Some(Link::with(fd, layers));
                 }
                 Err(error) => self.close(at, &error.into()),
             }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::net::Transport;
 use crate::wire::topic;
 
 /// Where the broker is and how clients introduce themselves.
@@ -15,6 +16,7 @@ pub(crate) struct Broker {
     pub(crate) password: Option<String>,
     pub(crate) keep_alive_s: u16,
     pub(crate) clean_session: bool,
+    pub(crate) transport: Transport,
 }
 
 /// One publishing connection. Message `m` goes to topic `m % topics.len()`, which is stream
@@ -235,6 +237,7 @@ mod tests {
                 password: None,
                 keep_alive_s: 0,
                 clean_session: true,
+                transport: Transport::default(),
             },
             publishers: Vec::new(),
             subscribers,

@@ -215,7 +215,7 @@ impl<'a> Storm<'a> {
         greeting.encode(&mut self.packet);
         let outcome = connect(broker.address, from, None).and_then(|fd| {
             self.poller.add(&fd, at)?;
-            let mut link = Link::new(fd);
+            let mut link = Link::with(fd, broker.transport.layers()?);
             // On one machine the connection is up by now; elsewhere this waits for the socket to become writable.
             link.send(&self.packet)?;
             Ok(link)

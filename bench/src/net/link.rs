@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::layers::Layers;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 
@@ -55,7 +56,8 @@ pub(crate) enum Received {
 
 /// One connection.
 ///
-/// Invariant: `out_at <= out.len()`, and both are 0 when nothing is owed.
+/// Invariant: `out_at <= out.len()`, and both are 0 when nothing is owed. With layers `out_at` is 0: what is flushed is sealed as
+/// a whole, and then waits in the layers' wire.
 #[derive(Debug)]
 pub(crate) struct Link {
     fd: OwnedFd,
@@ -64,22 +66,31 @@ pub(crate) struct Link {
     out_at: usize,
     /// The beginning of a packet whose rest has not arrived.
     tail: Vec<u8>,
+    /// TLS, WebSocket, or both.
+    layers: Option<Box<Layers>>,
 }
 
 impl Link {
+    /// Plain TCP.
     pub(crate) fn new(fd: OwnedFd) -> Link {
+        Link::with(fd, None)
+    }
+
+    /// What the layers begin with is owed.
+    pub(crate) fn with(fd: OwnedFd, layers: Option<Box<Layers>>) -> Link {
         Link {
             fd,
             out: Vec::new(),
             out_at: 0,
             tail: Vec::new(),
+            layers,
         }
     }
 
     /// Bytes that wait for the kernel to take them.
     #[inline]
     pub(crate) fn pending(&self) -> usize {
-        self.out.len() - self.out_at
+        self.out.len() - self.out_at + self.layers.as_ref().map_or(0, |layers| layers.wire.len())
     }
 
     /// Sends `bytes` at once if nothing is owed; what the kernel does not take is kept. One system call at most.
@@ -88,6 +99,10 @@ impl Link {
     /// The connection's.
     #[inline]
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.layers.is_some() {
+            self.queue(bytes);
+            return self.flush().map(drop);
+        }
         let mut taken = 0;
         if self.pending() == 0 && !bytes.is_empty() {
             taken = write(&self.fd, bytes)?;
@@ -113,6 +128,9 @@ impl Link {
     /// # Errors
     /// The connection's.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
+        if let Some(layers) = &mut self.layers {
+            return flush_sealed(&self.fd, layers, &mut self.out);
+        }
         while self.pending() > 0 {
             let taken = write(&self.fd, &self.out[self.out_at..])?;
             if taken == 0 {
@@ -144,6 +162,9 @@ impl Link {
             ));
         }
         scratch[..kept].copy_from_slice(&self.tail);
+        if self.layers.is_some() {
+            return self.receive_sealed(scratch);
+        }
         let room = scratch.len() - kept;
         match rustix::net::recv(&self.fd, &mut scratch[kept..], RecvFlags::empty()) {
             Ok((0, _)) => Ok(Received::Closed),
@@ -159,6 +180,38 @@ impl Link {
         }
     }
 
+    /// As [`Link::receive`], through the layers. What they have to answer is sent at once.
+    fn receive_sealed(&mut self, scratch: &mut [u8]) -> io::Result<Received> {
+        let layers = self.layers.as_mut().expect("asked for");
+        // Else the socket is not asked, and may have more.
+        let mut full = true;
+        if layers.plain.is_empty() {
+            match rustix::net::recv(&self.fd, &mut *scratch, RecvFlags::empty()) {
+                Ok((0, _)) => return Ok(Received::Closed),
+                Ok((read, _)) => {
+                    full = read == scratch.len();
+                    layers.open(&scratch[..read])?;
+                }
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let kept = self.tail.len();
+        scratch[..kept].copy_from_slice(&self.tail);
+        self.tail.clear();
+        let taken = layers.plain.len().min(scratch.len() - kept);
+        scratch[kept..kept + taken].copy_from_slice(&layers.plain[..taken]);
+        layers.plain.drain(..taken);
+        let more = full || !layers.plain.is_empty();
+        if !layers.wire.is_empty() {
+            self.flush()?;
+        }
+        Ok(Received::Bytes {
+            len: kept + taken,
+            more,
+        })
+    }
+
     /// Keeps the incomplete packet at the end of what [`Link::receive`] gave.
     #[inline]
     pub(crate) fn keep(&mut self, rest: &[u8]) {
@@ -170,6 +223,23 @@ impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Seals what is owed and sends what is sealed; `true` when nothing is left.
+fn flush_sealed(fd: &OwnedFd, layers: &mut Layers, out: &mut Vec<u8>) -> io::Result<bool> {
+    if !out.is_empty() {
+        layers.seal(out)?;
+        out.clear();
+    }
+    let mut sent = 0;
+    while sent < layers.wire.len() {
+        match write(fd, &layers.wire[sent..])? {
+            0 => break,
+            taken => sent += taken,
+        }
+    }
+    layers.wire.drain(..sent);
+    Ok(layers.wire.is_empty())
 }
 
 /// Bytes the kernel took; 0 when its buffer is full.

@@ -5,10 +5,12 @@
 //! the socket a read until it is dry ([`Link::receive`] says whether it is). Knows no MQTT.
 
 mod clock;
+mod layers;
 mod link;
 mod poll;
 
 pub(crate) use clock::now;
+pub(crate) use layers::{Tls, Transport, WebSocket};
 pub(crate) use link::{Link, Received, connect, connect_outcome};
 pub(crate) use poll::{Poller, Readiness, Waker};
 
