@@ -3,8 +3,8 @@
 # Unix domain socket too, and mqtt.js over WebSocket and TLS, with 1 and 2 shards. Prints a line per case and
 # `N passed, N failed`; exit 1 if one failed, 77 if a client cannot be had (never with CI=true, where that is a failure).
 set -uo pipefail
-ROOT=$(cd "$(dirname "$0")/.." && pwd)
-cd "$ROOT" || exit 2
+cd "$(dirname "$0")/.." || exit 2
+source scripts/interop/lib.sh
 
 PROFILE=debug
 case ${1:-} in
@@ -13,12 +13,6 @@ case ${1:-} in
 esac
 if [[ $PROFILE == release ]]; then cargo build --release --locked || exit 2; else cargo build --locked || exit 2; fi
 BROKER=${CARGO_TARGET_DIR:-target}/$PROFILE/ringmq
-
-missing() {
-    echo "SKIPPED, NOT TESTED: $*" >&2
-    [[ ${CI:-} == true ]] && exit 1
-    exit 77
-}
 
 # What is needed and how it gets here.
 if ! command -v mosquitto_sub >/dev/null; then
@@ -30,16 +24,7 @@ if ! "$VENV/bin/python" -c 'import paho.mqtt.client' 2>/dev/null; then
     { python3 -m venv "$VENV" && "$VENV/bin/pip" install -q 'paho-mqtt==2.1.0'; } >/dev/null ||
         missing "Paho for Python could not be installed into $VENV"
 fi
-NODE=$(cd "${CARGO_TARGET_DIR:-target}" && pwd)/interop-node
-if ! command -v npm >/dev/null; then
-    { apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm; } >/dev/null 2>&1 ||
-        missing "Node is not installed and could not be"
-fi
-if [[ ! -f $NODE/node_modules/mqtt/package.json ]]; then
-    mkdir -p "$NODE" && echo '{"private":true}' >"$NODE/package.json"
-    timeout 120 npm install --prefix "$NODE" --silent --no-audit --no-fund --ignore-scripts mqtt@5.16.0 >/dev/null ||
-        missing "mqtt.js could not be installed into $NODE"
-fi
+need_node mqtt@5.16.0
 
 WORK=$(mktemp -d)
 BROKER_PID=
@@ -48,17 +33,6 @@ cleanup() {
     rm -rf "$WORK"
 }
 trap cleanup EXIT
-
-PASSED=0 FAILED=0
-check() { # NAME EXPECTED ACTUAL
-    if [[ $2 == "$3" ]]; then
-        PASSED=$((PASSED + 1))
-        printf 'ok    %s, %s shards\n' "$1" "$SHARDS"
-    else
-        FAILED=$((FAILED + 1))
-        printf 'FAIL  %s, %s shards\n      expected: %q\n      actual:   %q\n' "$1" "$SHARDS" "$2" "$3"
-    fi
-}
 
 # Whether a process is there and more than a zombie.
 running() { grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"; }
@@ -241,20 +215,6 @@ unix_cases() {
     limited 10 mosquitto_pub --unix "$WORK/mqtt.sock" -t unix/large -q 2 -f "$WORK/large"
     pub -t unix/small -q 1 -m plain
     check "mosquitto: over a unix socket" "1000000 5" "$(messages "$WORK/unix")"
-}
-
-# Counts the lines of a program of cases.
-report() { # NAME
-    local verdict name detail ended=0
-    while IFS=$'\t' read -r verdict name detail; do
-        case $verdict in
-        ok) check "$1: $name" ok ok ;;
-        FAIL) check "$1: $name" ok "$detail" ;;
-        end) ended=1 ;;
-        *) check "$1: the test program itself" "" "$verdict $name $detail" ;;
-        esac
-    done
-    check "$1: all cases ran" 1 "$ended"
 }
 
 certificates 2>"$WORK/openssl" >&2 || { cat "$WORK/openssl" && missing "openssl made no certificates"; }

@@ -1,30 +1,17 @@
-// RingMQ against mqtt.js in Node, over WebSocket: prints a line per case, `ok<TAB>name` or `FAIL<TAB>name<TAB>why`, and `end`.
+// RingMQ against mqtt.js in Node, over WebSocket: prints a line per case, and `end`.
 // Arguments: the folder that mqtt.js is installed in, the port for ws, the port for wss, the authority's certificate.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
+import { assertEqual, end, runAll, within } from "./cases.mjs";
+
 const [folder, wsPort, wssPort, ca] = process.argv.slice(2);
 const mqtt = createRequire(`${folder}/`)("mqtt");
-const PATIENCE_MS = 15_000;
 
 const WAYS = {
   ws: { url: `ws://localhost:${wsPort}/mqtt`, options: {} },
   wss: { url: `wss://localhost:${wssPort}/mqtt`, options: { ca: readFileSync(ca) } },
 };
-
-function within(promise, what) {
-  let timer;
-  const late = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what} did not happen in time`)), PATIENCE_MS);
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
-}
-
-function assertEqual(got, expected, what) {
-  if (JSON.stringify(got) !== JSON.stringify(expected)) {
-    throw new Error(`${what}: ${JSON.stringify(got)}, not ${JSON.stringify(expected)}`);
-  }
-}
 
 /** A connected client whose messages can be waited for in their order. */
 async function connect(way, more = {}) {
@@ -123,15 +110,5 @@ const CASES = {
   },
 };
 
-for (const way of Object.keys(WAYS)) {
-  for (const [name, run] of Object.entries(CASES)) {
-    try {
-      await run(way);
-      console.log(`ok\t${way}, ${name}`);
-    } catch (error) {
-      console.log(`FAIL\t${way}, ${name}\t${String(error).replaceAll("\n", " ")}`);
-    }
-  }
-}
-console.log("end");
-process.exit(0);
+for (const way of Object.keys(WAYS)) await runAll(CASES, `${way}, `, way);
+end();
