@@ -1,10 +1,12 @@
-//! Everything that can be wrong with one connection: the core's errors, TLS, WebSocket, and the system's.
+//! Everything that can be wrong with one connection: the core's errors, PROXY headers, TLS, WebSocket, and the system's.
 
 use std::io;
 
 use ringmq_shard::error::{CodecError, ProtocolError, SessionError};
 use thiserror::Error;
 
+use crate::transport::proxy;
+pub use crate::transport::proxy::ProxyError;
 pub use crate::transport::websocket::WebSocketError;
 
 /// Why a connection ends that should not have. It ends that connection and nothing else.
@@ -33,6 +35,9 @@ pub enum MqttError {
     /// What came is no WebSocket, or not as it must be.
     #[error(transparent)]
     WebSocket(#[from] WebSocketError),
+    /// What came first is no PROXY header, where there must be one.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// The client took no byte of what waits for it.
     #[error("nothing could be written for {seconds} s")]
     WriteTimeout {
@@ -48,7 +53,7 @@ pub enum TlsError {
     #[error("the client speaks plain MQTT, and this listener TLS")]
     PlainMqtt,
     /// Something else where a handshake should begin.
-    #[error("the client does not speak TLS: its first byte is {first_byte:#04x}")]
+    #[error("the client does not speak TLS: its first byte is {first_byte:#04x}{}", proxy::hint(*first_byte))]
     NotTls {
         /// As it came; of a TLS client it is 0x16.
         first_byte: u8,
@@ -86,7 +91,10 @@ impl MqttError {
             Ok(error) => MqttError::Tls(error),
             Err(error) => match error.downcast::<WebSocketError>() {
                 Ok(error) => MqttError::WebSocket(error),
-                Err(source) => MqttError::Io { operation, source },
+                Err(error) => match error.downcast::<ProxyError>() {
+                    Ok(error) => MqttError::Proxy(error),
+                    Err(source) => MqttError::Io { operation, source },
+                },
             },
         }
     }
@@ -101,6 +109,7 @@ impl MqttError {
             MqttError::Io { .. } => "io",
             MqttError::Tls(error) => error.label(),
             MqttError::WebSocket(error) => error.label(),
+            MqttError::Proxy(error) => error.label(),
             MqttError::WriteTimeout { .. } => "write_timeout",
         }
     }

@@ -106,10 +106,12 @@ pub(crate) fn announcement(config: &Config, host: &Host) -> String {
     );
     line("retained", format!("at most {}", limits.retained_max));
     for (listener, rules) in host.listeners.iter().zip(&config.listeners) {
+        let proxy = if rules.proxy.is_some() { ", PROXY" } else { "" };
         let tls = if rules.tls.is_some() { ", TLS" } else { "" };
         let websocket = rules.websocket.as_ref();
         let websocket = websocket.map_or_else(String::new, |it| format!(", WebSocket at {}", it.path));
-        writeln!(text, "listening on {}{tls}{websocket}", listener.address()).expect("a String takes everything");
+        writeln!(text, "listening on {}{proxy}{tls}{websocket}", listener.address())
+            .expect("a String takes everything");
     }
     if let Some(address) = host.admin.as_ref().and_then(|admin| admin.local_addr().ok()) {
         writeln!(text, "admin on http://{address}").expect("a String takes everything");

@@ -52,7 +52,7 @@ impl SysTopics {
         values.add("uptime", format_args!("{} seconds", now.as_millis() / 1_000));
         values.broker(&total, self.clients_max);
         values.add("connections/accepted", counters.accepted.load(Ordering::Relaxed));
-        values.add("connections/rejected", counters.rejected.load(Ordering::Relaxed));
+        values.add("connections/rejected", counters.rejected().iter().sum::<u64>());
         for (id, report) in reports.iter().enumerate() {
             values.shard(id, report);
         }

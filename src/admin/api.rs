@@ -70,7 +70,7 @@ impl App {
             "connections_max": self.facts.connections_max,
             "memory_bytes_max": self.facts.memory_bytes_max,
             "sockets_accepted": self.reports.accepted.load(Ordering::Relaxed),
-            "sockets_rejected": self.reports.rejected.load(Ordering::Relaxed),
+            "sockets_rejected": self.reports.rejected().iter().sum::<u64>(),
             "shards": shards,
         }))
     }

@@ -17,7 +17,7 @@ use ringmq_shard::stats::Stats;
 
 use super::shards::ShardState;
 use crate::config::Config;
-use crate::runtime::report::{Reports, ShardReport};
+use crate::runtime::report::{Rejection, Reports, ShardReport};
 
 /// How numbers are written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -83,7 +83,7 @@ pub(super) fn encode(
     registry.register_collector(Box::new(Numbers {
         facts: *facts,
         accepted: reports.accepted.load(Ordering::Relaxed),
-        rejected: reports.rejected.load(Ordering::Relaxed),
+        rejected: reports.rejected(),
         shards,
     }));
     let mut encoded = String::new();
@@ -99,7 +99,7 @@ pub(super) fn encode(
 struct Numbers {
     facts: Facts,
     accepted: u64,
-    rejected: u64,
+    rejected: [u64; Rejection::ALL.len()],
     /// By shard.
     shards: Vec<ShardState>,
 }
@@ -170,20 +170,15 @@ impl Numbers {
                 .encode_descriptor(name, help, unit, MetricType::Gauge)?
                 .encode_gauge(&value)?;
         }
-        for (name, help, value) in [
-            (
-                "sockets_accepted",
-                "Sockets accepted and handed to a shard",
-                self.accepted,
-            ),
-            (
-                "sockets_rejected",
-                "Sockets closed at once because the limit of connections was reached",
-                self.rejected,
-            ),
-        ] {
-            encoder
-                .encode_descriptor(name, help, None, MetricType::Counter)?
+        let help = "Sockets accepted and handed to a shard";
+        encoder
+            .encode_descriptor("sockets_accepted", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, f64>(&self.accepted, None)?;
+        let help = "Sockets closed before a byte was read, by reason";
+        let mut rejected = encoder.encode_descriptor("sockets_rejected", help, None, MetricType::Counter)?;
+        for (reason, value) in Rejection::ALL.iter().zip(self.rejected) {
+            rejected
+                .encode_family(&[("reason", reason.label())])?
                 .encode_counter::<NoLabelSet, _, f64>(&value, None)?;
         }
         let mut up = encoder.encode_descriptor(
@@ -356,6 +351,12 @@ const SHARD_COUNTERS: &[OfShard] = &[
         None,
         "Connections closed because of WebSocket: a request that was refused, or frames that break its rules",
         |it| it.sockets.websocket_failures,
+    ),
+    (
+        "proxy_failures",
+        None,
+        "Connections closed because the PROXY header was missing or malformed",
+        |it| it.sockets.proxy_failures,
     ),
     (
         "session_limits_reached",

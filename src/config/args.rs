@@ -15,6 +15,7 @@ use ringmq_shard::limits;
 use super::address::ListenAddress;
 use super::cores::CoreList;
 use super::log::LogSetting;
+use super::proxy::Network;
 use super::tls::{ClientCertificates, TlsUserName, TlsVersion};
 
 /// An MQTT 3.1.1 broker: one io_uring executor per core.
@@ -259,6 +260,15 @@ pub struct ListenerArgs {
     /// Origin of the pages that may connect, as browsers send it; may be given more than once [default: all]
     #[arg(long, env = "RINGMQ_WEBSOCKET_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub websocket_origin: Vec<String>,
+
+    /// Connections come through proxies that say with the PROXY protocol (v1 or v2) who the client is; others are closed
+    #[arg(long, env = "RINGMQ_PROXY_PROTOCOL", value_name = "BOOL", default_value = "false", value_parser = BoolishValueParser::new(),
+          num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    pub proxy_protocol: bool,
+
+    /// Address, or network such as 10.0.0.0/8, of the proxies; may be given more than once [default: none]
+    #[arg(long, env = "RINGMQ_PROXY_TRUSTED", value_name = "NETWORK", value_delimiter = ',')]
+    pub proxy_trusted: Vec<Network>,
 }
 
 /// `--slow-subscriber`.

@@ -14,7 +14,7 @@ use ringmq_shard::shard::Admission;
 use super::command::{Task, Typed, settings_command};
 use super::file::File;
 use super::layers::{Layer, Source};
-use super::{ClientCertificates, Config, TlsUserName, print};
+use super::{ClientCertificates, Config, ListenAddress, TlsUserName, print};
 
 /// Reads `script` as a command line and a file; panics where the result breaks what [`Config`] promises.
 pub fn fuzz_config(script: &[u8]) {
@@ -81,6 +81,11 @@ fn check_config(config: &Config) {
     {
         assert!(websocket.path.starts_with('/') && websocket.path.bytes().all(|byte| byte.is_ascii_graphic()));
     }
+    for listener in &config.listeners {
+        let told_by_permissions = matches!(listener.address, ListenAddress::Unix(_));
+        let proxy = listener.proxy.as_ref();
+        assert!(proxy.is_none_or(|proxy| told_by_permissions || !proxy.trusted.is_empty()));
+    }
     for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         let shown = tls.client_certificates != ClientCertificates::None;
         assert!(!tls.certificates.is_empty() && tls.client_ca.is_some() == shown);
@@ -124,7 +129,7 @@ fn check_admission(config: &Config, broker: &Layer, listeners: &[Layer]) {
             None => Admission::Open,
         };
         assert_eq!(listener.admission, expected);
-        let is_local = listener.address.is_local();
+        let is_local = listener.address.is_local() && listener.proxy.is_none();
         assert!(
             anonymous || is_local || shown || config.password_file.is_some(),
             "{}",

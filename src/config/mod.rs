@@ -17,6 +17,7 @@ mod manual;
 mod memory;
 mod nearest;
 mod print;
+mod proxy;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -46,6 +47,7 @@ pub(crate) use cores::{available, ranges};
 pub use file::FileError;
 pub use log::{LogFormat, LogSetting, LogSettingError};
 pub(crate) use memory::usable_bytes;
+pub use proxy::{Network, NetworkError, ProxyConfig};
 pub use tls::{ClientCertificates, TlsConfig, TlsUserName, TlsVersion};
 pub use websocket::WebSocketConfig;
 
@@ -115,6 +117,8 @@ pub struct ListenerConfig {
     pub tls: Option<TlsConfig>,
     /// `None`: MQTT from the first byte on.
     pub websocket: Option<Arc<WebSocketConfig>>,
+    /// `None`: clients connect themselves.
+    pub proxy: Option<Arc<ProxyConfig>>,
 }
 
 /// Settings that cannot hold together; the process ends with exit code 2.
@@ -343,6 +347,7 @@ fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(),
     let anonymous = args.listener.allow_anonymous;
     let tls = TlsConfig::from_args(&args.listener)?;
     let websocket = WebSocketConfig::from_args(&args.listener)?.map(Arc::new);
+    let proxy = ProxyConfig::from_args(&args.listener, listen)?.map(Arc::new);
     let (known, named) = (
         tls.as_ref().is_some_and(TlsConfig::knows_everyone),
         tls.as_ref().is_some_and(TlsConfig::names_everyone),
@@ -354,7 +359,9 @@ fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(),
         None => Admission::Open,
     };
     for address in listen {
-        if admission == Admission::Open && !known && !address.is_local() && !anonymous {
+        // Whoever reaches the proxy comes in where only the proxy does.
+        let local = address.is_local() && proxy.is_none();
+        if admission == Admission::Open && !known && !local && !anonymous {
             return Err(ConfigError::AnonymousNotAllowed(address.clone()));
         }
         if address.is_exclusive() && listeners.iter().any(|listener| listener.address == *address) {
@@ -365,6 +372,7 @@ fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(),
             admission: admission.clone(),
             tls: tls.clone(),
             websocket: websocket.clone(),
+            proxy: proxy.clone(),
         });
     }
     Ok(())

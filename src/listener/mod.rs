@@ -25,9 +25,10 @@ use crate::config::{ListenAddress, ListenerConfig};
 use crate::logging::LogLimiter;
 pub(crate) use bind::{BACKLOG, ListenSocket, bind_tcp};
 
-use crate::runtime::report::Reports;
+use crate::runtime::report::{Rejection, Reports};
 use crate::runtime::ring::{Ring, Watch};
 use crate::runtime::sockets::Arrival;
+use crate::transport::proxy::ProxiedStream;
 use crate::transport::tls::TlsServer;
 use crate::transport::websocket::WebSocketStream;
 use crate::transport::{Peer, Transport};
@@ -169,14 +170,26 @@ impl Acceptor {
             connections_max,
             reports,
         } = &self.config;
-        if open.load(Ordering::Relaxed) >= *connections_max {
-            reports.rejected.fetch_add(1, Ordering::Relaxed);
-            if self.log.allows("max_connections", now) {
-                warn!(%peer, reason = "max_connections", "refused: {connections_max} connections are open");
+        let listener = &self.listeners[listener];
+        let proxy = listener.rules.proxy.as_ref();
+        if let (Some(proxy), Peer::Tcp(address)) = (proxy, peer)
+            && !proxy.trusts(address.ip())
+        {
+            let reason = Rejection::Untrusted;
+            reports.reject(reason);
+            if self.log.allows(reason.label(), now) {
+                warn!(%peer, reason = reason.label(), "refused: no proxy is trusted there (--proxy-trusted)");
             }
             return;
         }
-        let listener = &self.listeners[listener];
+        if open.load(Ordering::Relaxed) >= *connections_max {
+            let reason = Rejection::MaxConnections;
+            reports.reject(reason);
+            if self.log.allows(reason.label(), now) {
+                warn!(%peer, reason = reason.label(), "refused: {connections_max} connections are open");
+            }
+            return;
+        }
         let stream = match &listener.tls {
             None => Transport::Tcp(socket),
             Some(tls) => match tls.accept(socket) {
@@ -189,9 +202,13 @@ impl Acceptor {
                 }
             },
         };
-        let socket = match &listener.rules.websocket {
+        let stream = match &listener.rules.websocket {
             None => stream,
             Some(rules) => Transport::WebSocket(Box::new(WebSocketStream::new(stream, Arc::clone(rules)))),
+        };
+        let socket = match proxy {
+            None => stream,
+            Some(_) => Transport::Proxied(Box::new(ProxiedStream::new(stream))),
         };
         open.fetch_add(1, Ordering::Relaxed);
         reports.accepted.fetch_add(1, Ordering::Relaxed);
@@ -333,6 +350,7 @@ mod tests {
             admission: Admission::Open,
             tls: None,
             websocket: None,
+            proxy: None,
         };
         let config = AcceptorConfig {
             shards: 3,
@@ -354,10 +372,10 @@ mod tests {
         let of_client = |n: usize| (n as u16 % 3, Peer::Tcp(clients[n].local_addr().unwrap()));
         let got: Vec<_> = dealt.iter().map(|(shard, it)| (*shard, it.peer)).collect();
         assert_eq!(got, (0..4).map(of_client).collect::<Vec<_>>());
-        assert_eq!(reports.rejected.load(Ordering::Relaxed), 1);
+        assert_eq!(reports.rejected(), [1, 0]);
         assert!(dealt.iter().all(|(_, arrival)| match &arrival.socket {
             Transport::Tcp(socket) => socket.nodelay().unwrap(),
-            Transport::Tls(_) | Transport::WebSocket(_) => false,
+            _ => false,
         }));
         assert!(!acceptor.accept(Instant::default(), |_, _| unreachable!()));
     }

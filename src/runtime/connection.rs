@@ -89,6 +89,15 @@ impl Connection {
         }
     }
 
+    /// The header of its proxy was taken: what the connection is behind it.
+    pub(crate) fn behind_header(self) -> Connection {
+        let socket = match self.socket {
+            Transport::Proxied(stream) => stream.into_inner(),
+            socket => socket,
+        };
+        Connection { socket, ..self }
+    }
+
     pub(crate) fn readable(&self, conn: ConnId) -> Watch {
         let generation = self.generation;
         Watch::Readable { conn, generation }

@@ -369,6 +369,10 @@ impl Executor {
                 packet_type: 1,
                 flags: 6,
             }) if client.is_none() => " (the client seems to speak TLS, and this listener plain MQTT)",
+            // "PR" as a PUBREC of 82 bytes, or the carriage return that version 2 begins with.
+            CloseReason::Codec(
+                CodecError::TrailingBytes { count: 80 } | CodecError::InvalidPacketType { packet_type: 0 },
+            ) if client.is_none() => " (if it is a PROXY header: this listener does not expect one)",
             _ => "",
         };
         let client = client.map(|client| &**client).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Each shard's numbers, where the others can read them: written by its shard at an interval, never per message.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -67,8 +67,29 @@ pub(crate) struct Reports {
     shards: Vec<Mutex<ShardReport>>,
     /// Sockets accepted and handed to a shard.
     pub(crate) accepted: AtomicU64,
-    /// Sockets closed at once: the limit of connections was reached.
-    pub(crate) rejected: AtomicU64,
+    /// Sockets closed at once, by [`Rejection`].
+    rejected: [AtomicU64; Rejection::ALL.len()],
+}
+
+/// Why a socket is closed before a byte of it is read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Rejection {
+    /// `--max-connections` are open.
+    MaxConnections,
+    /// Proxies only come from elsewhere.
+    Untrusted,
+}
+
+impl Rejection {
+    pub(crate) const ALL: [Rejection; 2] = [Rejection::MaxConnections, Rejection::Untrusted];
+
+    /// In metrics and in the log.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Rejection::MaxConnections => "max_connections",
+            Rejection::Untrusted => "untrusted_proxy",
+        }
+    }
 }
 
 impl Reports {
@@ -76,8 +97,17 @@ impl Reports {
         Reports {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             accepted: AtomicU64::new(0),
-            rejected: AtomicU64::new(0),
+            rejected: Default::default(),
         }
+    }
+
+    pub(crate) fn reject(&self, reason: Rejection) {
+        self.rejected[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// In the order of [`Rejection::ALL`].
+    pub(crate) fn rejected(&self) -> [u64; Rejection::ALL.len()] {
+        Rejection::ALL.map(|reason| self.rejected[reason as usize].load(Ordering::Relaxed))
     }
 
     pub(crate) fn put(&self, shard: ShardId, report: ShardReport) {

@@ -1,6 +1,6 @@
 //! Bytes in, bytes out: what a connection's octets travel over.
 //!
-//! An enum, so that a byte stream that is not plain TCP ([`tls`], [`websocket`]) is one more variant and no message pays for
+//! An enum, so that a byte stream that is not plain TCP ([`proxy`], [`tls`], [`websocket`]) is one more variant and no message pays for
 //! an indirect call. Every call is non-blocking: it moves what it can, or says `WouldBlock`. Knows no MQTT.
 //!
 //! The ring reports what happens to the *socket*. A stream that keeps something between socket and caller says so:
@@ -8,6 +8,7 @@
 //! to be written though the caller has handed it over.
 
 mod peer;
+pub(crate) mod proxy;
 pub(crate) mod tls;
 pub(crate) mod websocket;
 
@@ -16,6 +17,7 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
 pub(crate) use peer::Peer;
+use proxy::ProxiedStream;
 use tls::{Handshake, TlsStream};
 use websocket::WebSocketStream;
 
@@ -29,6 +31,8 @@ pub(crate) enum Transport {
     Tls(Box<TlsStream>),
     /// WebSocket over either, from the first byte of the request on.
     WebSocket(Box<WebSocketStream>),
+    /// Any of them, while a proxy has yet to say who the client is.
+    Proxied(Box<ProxiedStream>),
 }
 
 impl Transport {
@@ -40,6 +44,7 @@ impl Transport {
             Transport::Tcp(socket) => retry(|| socket.read(buffer)),
             Transport::Tls(stream) => stream.read(buffer),
             Transport::WebSocket(stream) => stream.read(buffer),
+            Transport::Proxied(stream) => stream.read(buffer),
         }
     }
 
@@ -50,6 +55,7 @@ impl Transport {
             Transport::Tcp(socket) => retry(|| socket.write(bytes)),
             Transport::Tls(stream) => stream.write(bytes),
             Transport::WebSocket(stream) => stream.write(bytes),
+            Transport::Proxied(_) => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -60,6 +66,7 @@ impl Transport {
             Transport::Tcp(socket) => retry(|| socket.write_vectored(chunks)),
             Transport::Tls(stream) => stream.write_vectored(chunks),
             Transport::WebSocket(stream) => stream.write_vectored(chunks),
+            Transport::Proxied(_) => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -73,7 +80,7 @@ impl Transport {
     #[inline]
     pub(crate) fn holds_more(&self) -> bool {
         match self {
-            Transport::Tcp(_) => false,
+            Transport::Tcp(_) | Transport::Proxied(_) => false,
             Transport::Tls(stream) => stream.holds_more(),
             Transport::WebSocket(stream) => stream.holds_more(),
         }
@@ -83,7 +90,7 @@ impl Transport {
     #[inline]
     pub(crate) fn wants_write(&self) -> bool {
         match self {
-            Transport::Tcp(_) => false,
+            Transport::Tcp(_) | Transport::Proxied(_) => false,
             Transport::Tls(stream) => stream.wants_write(),
             Transport::WebSocket(stream) => stream.wants_write(),
         }
@@ -93,7 +100,7 @@ impl Transport {
     #[inline]
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         match self {
-            Transport::Tcp(_) => Ok(true),
+            Transport::Tcp(_) | Transport::Proxied(_) => Ok(true),
             Transport::Tls(stream) => stream.flush(),
             Transport::WebSocket(stream) => stream.flush(),
         }
@@ -107,6 +114,8 @@ impl Transport {
             Transport::Tcp(_) => false,
             Transport::Tls(stream) => stream.is_handshaking(),
             Transport::WebSocket(stream) => stream.is_handshaking(),
+            // A header costs little; what comes right behind it may be another handshake.
+            Transport::Proxied(_) => true,
         }
     }
 
@@ -114,7 +123,7 @@ impl Transport {
     #[inline]
     pub(crate) fn take_handshake(&mut self) -> Option<Handshake> {
         match self {
-            Transport::Tcp(_) => None,
+            Transport::Tcp(_) | Transport::Proxied(_) => None,
             Transport::Tls(stream) => stream.take_handshake(),
             Transport::WebSocket(stream) => stream.take_handshake(),
         }
@@ -126,6 +135,7 @@ impl Transport {
             Transport::Tcp(socket) => socket.shutdown(Shutdown::Write),
             Transport::Tls(stream) => stream.finish_writing(),
             Transport::WebSocket(stream) => stream.finish_writing(),
+            Transport::Proxied(stream) => stream.finish_writing(),
         }
     }
 }
@@ -136,6 +146,7 @@ impl AsFd for Transport {
             Transport::Tcp(socket) => socket.as_fd(),
             Transport::Tls(stream) => stream.as_fd(),
             Transport::WebSocket(stream) => stream.as_fd(),
+            Transport::Proxied(stream) => stream.inner().as_fd(),
         }
     }
 }

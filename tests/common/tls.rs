@@ -142,7 +142,14 @@ pub fn stream(addr: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> Strea
 /// # Errors
 /// What the broker or this client has against it.
 pub fn try_dial(addr: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<Client> {
-    let mut stream = stream(addr, name, config);
+    handshake(stream(addr, name, config))
+}
+
+/// Sees the handshake through, on a stream that has just begun.
+///
+/// # Errors
+/// As [`try_dial`].
+pub fn handshake(mut stream: StreamOwned<ClientConnection, TcpStream>) -> io::Result<Client> {
     while stream.conn.is_handshaking() {
         stream.conn.complete_io(&mut stream.sock)?;
     }

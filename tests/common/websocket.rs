@@ -62,9 +62,12 @@ pub fn dial(addr: SocketAddr, config: Option<&Arc<ClientConfig>>) -> Client {
         None => Stream::Tcp(socket(addr)),
         Some(config) => Stream::Tls(Box::new(super::tls::stream(addr, "localhost", config))),
     };
-    let mut request = format!("ws://localhost:{}/mqtt", addr.port())
-        .into_client_request()
-        .expect("an address");
+    upgrade(stream)
+}
+
+/// A client behind an upgrade to `/mqtt` on this stream.
+pub fn upgrade(stream: Stream) -> Client {
+    let mut request = "ws://localhost/mqtt".into_client_request().expect("an address");
     let protocol = HeaderValue::from_static("mqtt");
     request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
     let (socket, answer) = tungstenite::client(request, stream).expect("an upgrade");

@@ -57,6 +57,7 @@ impl Sockets {
             && connection.socket.is_handshaking()
             && matches!(error, Some(MqttError::Tls(_) | MqttError::WebSocket(_)));
         self.counters.tls_failures += u64::from(matches!(error, Some(MqttError::Tls(_))));
+        self.counters.proxy_failures += u64::from(matches!(error, Some(MqttError::Proxy(_))));
         self.counters.websocket_failures += u64::from(matches!(error, Some(MqttError::WebSocket(_))));
         if connection.phase == Phase::Open {
             let client = connection.client.as_deref().unwrap_or_default();

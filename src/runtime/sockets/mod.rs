@@ -73,6 +73,8 @@ pub(crate) struct SocketCounters {
     pub(crate) handshakes_resumed: u64,
     /// Connections that ended because of TLS, in the handshake or after it.
     pub(crate) tls_failures: u64,
+    /// Connections that ended because a proxy's header was missing or malformed.
+    pub(crate) proxy_failures: u64,
     /// Connections that ended because of WebSocket, in the request or after it.
     pub(crate) websocket_failures: u64,
 }
@@ -287,8 +289,13 @@ impl Sockets {
             connection.reading = Reading::Held;
             return false;
         }
-        let read = connection.socket.read(scratch);
-        let plain = connection.socket.is_plain();
+        let read = match &mut connection.socket {
+            Transport::Proxied(_) if connection.phase == Phase::Open => self.read_behind_header(conn, scratch),
+            socket => socket.read(scratch),
+        };
+        let plain = self
+            .get_mut(conn)
+            .is_some_and(|connection| connection.socket.is_plain());
         self.counters.reads += 1;
         if !plain {
             self.settle(shard, now, conn);
@@ -307,6 +314,25 @@ impl Sockets {
             Err(error) => self.end(shard, now, conn, Some(MqttError::of_transport("read", error))),
         }
         true
+    }
+
+    /// Reads the header of a proxy, and what is behind it. Nothing but the header, if that is all there is.
+    fn read_behind_header(&mut self, conn: ConnId, scratch: &mut [u8]) -> io::Result<usize> {
+        let slot = &mut self.table[conn.index()];
+        let Some(connection) = slot else {
+            return Ok(0);
+        };
+        if let Transport::Proxied(stream) = &mut connection.socket {
+            let Some(announced) = stream.receive()? else {
+                return Ok(0);
+            };
+            connection.peer = announced.client.map_or(connection.peer, Peer::Tcp);
+            *slot = slot.take().map(Connection::behind_header);
+        }
+        match slot {
+            Some(connection) => connection.socket.read(scratch),
+            None => Ok(0),
+        }
     }
 
     /// After a read: hands on what a handshake has found out, before any byte that came with it, and sees to what the stream

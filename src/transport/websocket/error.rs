@@ -3,11 +3,13 @@
 use thiserror::Error;
 use tungstenite::http::StatusCode;
 
+use crate::transport::proxy;
+
 /// Why a WebSocket connection ends. The client gets the status or the close code that belongs to it, where it can read one.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum WebSocketError {
     /// Something else where a request should begin.
-    #[error("the client does not ask for a WebSocket: its first byte is {first_byte:#04x}")]
+    #[error("the client does not ask for a WebSocket: its first byte is {first_byte:#04x}{}", proxy::hint(*first_byte))]
     NotHttp {
         /// As it came; of a WebSocket client it is 0x47.
         first_byte: u8,
