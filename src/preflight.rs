@@ -142,7 +142,7 @@ pub fn check(config: &Config) -> Result<Host, PreflightError> {
         listeners: config
             .listeners
             .iter()
-            .map(|listener| bind_listener(&listener.address))
+            .map(|listener| bind_listener(&listener.address, listener.tcp_keep_alive))
             .collect::<Result<_, _>>()?,
         admin: config.admin_listen.map(bind_admin).transpose()?,
         kernel: kernel(),
@@ -235,8 +235,11 @@ fn why_not_permitted() -> &'static str {
     }
 }
 
-pub(crate) fn bind_listener(address: &ListenAddress) -> Result<ListenSocket, PreflightError> {
-    patiently(|| ListenSocket::bind(address)).map_err(|source| refusal(address, source))
+pub(crate) fn bind_listener(
+    address: &ListenAddress,
+    keep_alive: Option<Duration>,
+) -> Result<ListenSocket, PreflightError> {
+    patiently(|| ListenSocket::bind(address, keep_alive)).map_err(|source| refusal(address, source))
 }
 
 pub(crate) fn bind_admin(address: SocketAddr) -> Result<TcpListener, PreflightError> {
@@ -320,10 +323,10 @@ mod tests {
 
     #[test]
     fn addresses_that_cannot_be_bound_are_told_apart() {
-        let taken = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        let taken = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), None).unwrap();
         let address = taken.address();
-        assert!(matches!(bind_listener(address), Err(PreflightError::PortTaken(it)) if it == *address));
-        let foreign = bind_listener(&"192.0.2.1:0".parse().unwrap());
+        assert!(matches!(bind_listener(address, None), Err(PreflightError::PortTaken(it)) if it == *address));
+        let foreign = bind_listener(&"192.0.2.1:0".parse().unwrap(), None);
         assert!(matches!(foreign, Err(PreflightError::NotOurAddress(_))), "{foreign:?}");
     }
 }

@@ -477,3 +477,37 @@ fn client_identifier_over_the_limit_is_refused_with_2() {
         refused.expect_close();
     });
 }
+
+/// Attack 45: a client that asks for no Keep Alive and vanishes without a word is found by TCP. What the kernel does about it
+/// shows in its list of sockets, by the timer of the broker's end.
+#[test]
+fn silent_clients_are_asked_after_by_tcp() {
+    for (seconds, expected) in [("100", Some(10_000)), ("0", None)] {
+        on_shards(&[1, 3], &["--tcp-keep-alive", seconds], |broker| {
+            let mut client = broker.connect(&broker.id_on(broker.shards - 1, "silent"));
+            client.ping();
+            let (ours, theirs) = (broker.addr.port(), client.local_addr().port());
+            let deadline = Instant::now() + PATIENCE;
+            // Right after a packet, the timer is that of its acknowledgement.
+            loop {
+                let sockets = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
+                let timer = sockets.lines().find_map(|line| {
+                    let fields: Vec<&str> = line.split_whitespace().collect();
+                    let is_port = |at: usize, port: u16| fields[at].ends_with(&format!(":{port:04X}"));
+                    (is_port(1, ours) && is_port(2, theirs)).then(|| fields[5].to_owned())
+                });
+                let timer = timer.expect("an open connection");
+                let (kind, left) = timer.split_once(':').expect("kind and time");
+                // In hundredths of a second.
+                let left = u64::from_str_radix(left, 16).expect("a number");
+                let asked = (kind == "02").then_some(left);
+                match expected {
+                    Some(most) if asked.is_some_and(|left| left > most - 2_000 && left <= most) => break,
+                    None if kind == "00" => break,
+                    _ => assert!(Instant::now() < deadline, "{timer}"),
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+    }
+}

@@ -269,6 +269,10 @@ pub struct ListenerArgs {
     /// Address, or network such as 10.0.0.0/8, of the proxies; may be given more than once [default: none]
     #[arg(long, env = "RINGMQ_PROXY_TRUSTED", value_name = "NETWORK", value_delimiter = ',')]
     pub proxy_trusted: Vec<Network>,
+
+    /// Seconds of silence after which TCP asks whether a client is there (keep-alive); 0 never asks
+    #[arg(long, env = "RINGMQ_TCP_KEEP_ALIVE", value_name = "S", default_value_t = 600)]
+    pub tcp_keep_alive: u32,
 }
 
 /// `--slow-subscriber`.

@@ -108,6 +108,7 @@ fn what_would_stop_every_client_is_refused() {
         "--write-timeout 0",
         "--slow-subscriber backpressure --backpressure-timeout 0",
         "--max-keep-alive 100000",
+        "--tcp-keep-alive 32768",
         "--spin 1000001",
     ] {
         let error = config(line).unwrap_err();

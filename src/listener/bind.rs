@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -26,14 +27,18 @@ pub(crate) struct ListenSocket {
 }
 
 impl ListenSocket {
-    /// Binds and listens.
+    /// Binds and listens. A client that says nothing for `keep_alive` is asked by TCP whether it is there.
     ///
     /// # Errors
     /// The address is taken, is none of this host's, or needs a privilege.
-    pub(crate) fn bind(address: &ListenAddress) -> io::Result<ListenSocket> {
+    pub(crate) fn bind(address: &ListenAddress, keep_alive: Option<Duration>) -> io::Result<ListenSocket> {
         match address {
             ListenAddress::Tcp(address) => {
-                let socket = bind_tcp(*address)?;
+                let socket = bind_without_listening(*address)?;
+                if let Some(idle) = keep_alive {
+                    set_keep_alive(&socket, idle)?;
+                }
+                listen(&socket, BACKLOG)?;
                 Ok(ListenSocket {
                     address: ListenAddress::Tcp(socket.local_addr()?),
                     socket: socket.into(),
@@ -71,6 +76,12 @@ impl Drop for ListenSocket {
 /// # Errors
 /// As [`ListenSocket::bind`].
 pub(crate) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = bind_without_listening(address)?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+fn bind_without_listening(address: SocketAddr) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -86,8 +97,16 @@ pub(crate) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     // Small packets leave at once: the broker gathers itself what belongs together. Accepted sockets inherit it.
     sockopt::set_tcp_nodelay(&socket, true)?;
     bind(&socket, &address)?;
-    listen(&socket, BACKLOG)?;
     Ok(TcpListener::from(socket))
+}
+
+/// Accepted sockets inherit it. After `idle`, [`PROBES`] unanswered probes within the same time again end the connection.
+fn set_keep_alive(socket: &TcpListener, idle: Duration) -> io::Result<()> {
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, idle)?;
+    sockopt::set_tcp_keepintvl(socket, (idle / PROBES).clamp(PROBE_PAUSE_MIN, PROBE_PAUSE_MAX))?;
+    sockopt::set_tcp_keepcnt(socket, PROBES)?;
+    Ok(())
 }
 
 fn bind_unix(path: &Path) -> io::Result<ListenSocket> {
@@ -131,20 +150,50 @@ const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 /// Connections that wait to be accepted: a reconnecting fleet arrives within one second. The kernel caps it at
 /// `net.core.somaxconn`.
 pub(crate) const BACKLOG: i32 = 4096;
+/// Some may be lost on the way.
+const PROBES: u32 = 4;
+/// The least that the kernel knows.
+const PROBE_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// As the kernel does by itself.
+const PROBE_PAUSE_MAX: Duration = Duration::from_secs(75);
 /// The broker's user and group connect to its Unix domain sockets, others do not.
 const MODE: u32 = 0o660;
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
     use std::os::unix::net::UnixStream;
 
     use super::*;
 
     #[test]
     fn a_second_broker_on_the_port_fails_to_start() {
-        let first = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
-        let error = ListenSocket::bind(first.address()).unwrap_err();
+        let first = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let error = ListenSocket::bind(first.address(), None).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn accepted_sockets_ask_after_silent_clients_where_that_is_wanted() {
+        let options = |keep_alive| {
+            let listener = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), keep_alive).unwrap();
+            let ListenAddress::Tcp(address) = *listener.address() else {
+                unreachable!("it is what was asked for")
+            };
+            let client = TcpStream::connect(address).unwrap();
+            let accepted = rustix::net::accept(&listener).unwrap();
+            drop(client);
+            assert!(sockopt::tcp_nodelay(&accepted).unwrap());
+            let pause = sockopt::tcp_keepintvl(&accepted).unwrap();
+            sockopt::socket_keepalive(&accepted)
+                .unwrap()
+                .then(|| (sockopt::tcp_keepidle(&accepted).unwrap(), pause))
+        };
+        let seconds = Duration::from_secs;
+        assert_eq!(options(None), None);
+        assert_eq!(options(Some(seconds(1))), Some((seconds(1), seconds(1))));
+        assert_eq!(options(Some(seconds(60))), Some((seconds(60), seconds(15))));
+        assert_eq!(options(Some(seconds(600))), Some((seconds(600), seconds(75))));
     }
 
     #[test]
@@ -153,11 +202,11 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         let path = folder.join("socket");
         let address = ListenAddress::Unix(path.clone());
-        let first = ListenSocket::bind(&address).unwrap();
+        let first = ListenSocket::bind(&address, None).unwrap();
         let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
         assert_eq!(
-            ListenSocket::bind(&address).unwrap_err().kind(),
+            ListenSocket::bind(&address, None).unwrap_err().kind(),
             io::ErrorKind::AddrInUse
         );
         UnixStream::connect(&path).unwrap();
@@ -166,13 +215,13 @@ mod tests {
 
         // One that was killed leaves its file.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let after = ListenSocket::bind(&address).unwrap();
+        let after = ListenSocket::bind(&address, None).unwrap();
         // Somebody has put another there meanwhile.
         fs::remove_file(&path).unwrap();
         fs::write(&path, "precious").unwrap();
         drop(after);
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
-        let refused = ListenSocket::bind(&address).unwrap_err();
+        let refused = ListenSocket::bind(&address, None).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         fs::remove_dir_all(&folder).unwrap();
     }

@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn sockets_are_dealt_round_robin_up_to_the_limit() {
-        let listener = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), None).unwrap();
         let ListenAddress::Tcp(address) = *listener.address() else {
             unreachable!("it is what was asked for")
         };
@@ -351,6 +351,7 @@ mod tests {
             tls: None,
             websocket: None,
             proxy: None,
+            tcp_keep_alive: None,
         };
         let config = AcceptorConfig {
             shards: 3,
