@@ -31,7 +31,7 @@ fn serve(config: Config, secrets: &Secrets) -> ExitCode {
 }
 
 fn start(config: Config, secrets: &Secrets) -> Result<ExitCode, PreflightError> {
-    let _log = Log::start(config.log)?;
+    let _log = Log::start(&config.log)?;
     let host = preflight::check(&config)?;
     Ok(Broker::start(config, secrets, host)?.run())
 }

@@ -72,7 +72,7 @@ fn help_lists_every_documented_flag_and_no_other() {
 
 #[test]
 fn what_cannot_be_read_ends_with_2_and_names_the_flag() {
-    let refused: [&[&str]; 17] = [
+    let refused: [&[&str]; 18] = [
         &["--bogus"],
         &["--shards", "0"],
         &["--shards", "1025"],
@@ -89,6 +89,7 @@ fn what_cannot_be_read_ends_with_2_and_names_the_flag() {
         &["--connect-timeout", "0"],
         &["--slow-subscriber", "maybe"],
         &["--log", "xml/info"],
+        &["--log", "text/info,listner=debug"],
         &["--max-connect-size", "2000", "--max-packet-size", "1000"],
     ];
     for flags in refused {
@@ -360,6 +361,8 @@ fn log_has_its_own_stream_format_and_level() {
         ("text/info", Some("client=\"bad\""), true),
         ("json/info", Some("\"client\":\"bad\""), true),
         ("text/warn", None, true),
+        ("text/warn,connection=info", Some("client=\"bad\""), true),
+        ("text/info,connection=error", None, true),
         ("text/error", None, false),
     ] {
         let core = a_usable_core();

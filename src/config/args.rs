@@ -206,8 +206,8 @@ pub struct Args {
     #[arg(long, env = "RINGMQ_SHUTDOWN_TIMEOUT", value_name = "S", default_value_t = 10)]
     pub shutdown_timeout: u32,
 
-    /// Log format (text, json) and level (error, warn, info, debug, trace); logs go to standard error
-    #[arg(long, env = "RINGMQ_LOG", value_name = "FORMAT/LEVEL", default_value = "text/info")]
+    /// Log format (text, json) and level (off, error, warn, info, debug, trace), and levels of modules: text/info,listener=debug; to standard error
+    #[arg(long, env = "RINGMQ_LOG", value_name = "FORMAT/LEVEL,…", default_value = "text/info")]
     pub log: LogSetting,
 }
 

@@ -45,7 +45,7 @@ pub use args::{Args, ListenerArgs};
 pub use cores::{CoreList, CoreListError};
 pub(crate) use cores::{available, ranges};
 pub use file::FileError;
-pub use log::{LogFormat, LogSetting, LogSettingError};
+pub use log::{LogFormat, LogModule, LogSetting, LogSettingError};
 pub(crate) use memory::usable_bytes;
 pub use proxy::{Network, NetworkError, ProxyConfig};
 pub use tls::{ClientCertificates, TlsConfig, TlsUserName, TlsVersion};
@@ -324,7 +324,7 @@ impl Config {
             placement_seed: args.placement_seed,
             spin: Duration::from_micros(u64::from(in_range("--spin", args.spin, 0, SPIN_MICROS_MAX)?)),
             shutdown_timeout: seconds("--shutdown-timeout", args.shutdown_timeout, 0)?,
-            log: args.log,
+            log: args.log.clone(),
         })
     }
 

@@ -89,7 +89,7 @@ impl Acceptor {
             config,
             next: 0,
             backoff: Backoff::default(),
-            log: LogLimiter::default(),
+            log: LogLimiter::of_listener(),
         }
     }
 

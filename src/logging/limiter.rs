@@ -5,9 +5,13 @@ use std::time::Duration;
 use ringmq_shard::time::Instant;
 use tracing::info;
 
+use super::modules::{CONNECTION, LISTENER};
+
 /// Counts the lines of one second, by reason. Reasons come from fixed sets, so the table stays small.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimiter {
+    /// Its lines are about the listener rather than connections.
+    of_listener: bool,
     window_start: Instant,
     reasons: Vec<Reason>,
 }
@@ -20,6 +24,14 @@ struct Reason {
 }
 
 impl LogLimiter {
+    /// For lines about the listener; the default is for lines about connections.
+    pub(crate) fn of_listener() -> LogLimiter {
+        LogLimiter {
+            of_listener: true,
+            ..LogLimiter::default()
+        }
+    }
+
     /// Whether a line with this reason may be written.
     pub(crate) fn allows(&mut self, label: &'static str, now: Instant) -> bool {
         self.summarise(now);
@@ -50,7 +62,11 @@ impl LogLimiter {
         for reason in self.reasons.drain(..) {
             let suppressed = reason.lines.saturating_sub(LINES_PER_SECOND);
             if suppressed > 0 {
-                info!(reason = reason.label, suppressed, "more of these");
+                // A target is part of the place that names it, so there is one place for each.
+                match self.of_listener {
+                    true => info!(target: LISTENER, reason = reason.label, suppressed, "more of these"),
+                    false => info!(target: CONNECTION, reason = reason.label, suppressed, "more of these"),
+                }
             }
         }
     }

@@ -4,24 +4,32 @@
 //! writes them; lines beyond it are lost and counted. `LogLimiter` keeps one misbehaving client from filling the log.
 
 mod limiter;
+mod modules;
 
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer, Layered, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 use crate::config::{LogFormat, LogSetting};
 
 pub(crate) use limiter::LogLimiter;
+pub(crate) use modules::ACCESS;
 
 /// Where log lines go. Dropping it waits until those written so far are out.
 #[derive(Debug)]
 #[must_use = "lines that are still on their way are lost without it"]
 pub struct Log {
     sender: flume::Sender<Message>,
+    switch: LogSwitch,
 }
 
 #[derive(Debug)]
@@ -36,7 +44,7 @@ impl Log {
     ///
     /// # Errors
     /// The system gave no thread.
-    pub fn start(setting: LogSetting) -> io::Result<Log> {
+    pub fn start(setting: &LogSetting) -> io::Result<Log> {
         let (sender, receiver) = flume::bounded(LINES_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let writer = LineWriter {
@@ -47,16 +55,56 @@ impl Log {
             .name("ringmq-log".into())
             .spawn(move || write_lines(&receiver, &lost))?;
 
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(setting.level)
-            .with_writer(writer)
-            .with_target(false)
-            .with_ansi(false);
-        match setting.format {
-            LogFormat::Text => subscriber.init(),
-            LogFormat::Json => subscriber.json().flatten_event(true).init(),
-        }
-        Ok(Log { sender })
+        let (filter, level) = reload::Layer::new(modules::targets(setting));
+        let (lines, format) = reload::Layer::new(lines(setting.format, &writer));
+        tracing_subscriber::registry().with(filter).with(lines).init();
+        let switch = LogSwitch { writer, level, format };
+        Ok(Log { sender, switch })
+    }
+
+    /// What changes the setting from here on.
+    #[must_use]
+    pub fn switch(&self) -> LogSwitch {
+        self.switch.clone()
+    }
+}
+
+/// Changes what is logged while the process runs. Its clones are one.
+#[derive(Clone)]
+pub struct LogSwitch {
+    writer: LineWriter,
+    level: reload::Handle<Targets, Registry>,
+    format: reload::Handle<Lines, Filtered>,
+}
+
+impl fmt::Debug for LogSwitch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogSwitch").finish_non_exhaustive()
+    }
+}
+
+impl LogSwitch {
+    /// Lines from here on follow this setting. What is not logged costs one load of an integer per place, as before.
+    pub fn set(&self, setting: &LogSetting) {
+        // Either fails only if nothing is logged any more: then there is nobody to tell.
+        let _ = self.format.reload(lines(setting.format, &self.writer));
+        let _ = self.level.reload(modules::targets(setting));
+    }
+}
+
+/// What is left once the lines that nobody wants are gone.
+type Filtered = Layered<reload::Layer<Targets, Registry>, Registry>;
+/// Makes lines.
+type Lines = Box<dyn Layer<Filtered> + Send + Sync>;
+
+fn lines(format: LogFormat, writer: &LineWriter) -> Lines {
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(writer.clone())
+        .with_target(false)
+        .with_ansi(false);
+    match format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     }
 }
 

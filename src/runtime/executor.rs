@@ -33,6 +33,7 @@ use super::ring::Ring;
 use super::sockets::{Arrival, Sockets, earliest};
 use crate::auth::{Authenticator, Job};
 use crate::listener::Acceptor;
+use crate::logging::ACCESS;
 use crate::sys::SysTopics;
 
 /// What the process, or another shard, tells a shard.
@@ -320,9 +321,9 @@ impl Executor {
                 let (client, user, denied) = (&*client, user_name.as_deref(), denial.label());
                 // A wide filter is granted for what in it may be read: that the rest does not arrive is what was meant.
                 if denial == Denial::Delivery {
-                    debug!(client, user, denied, topic = &*topic, untold, "not allowed");
+                    debug!(target: ACCESS, client, user, denied, topic = &*topic, untold, "not allowed");
                 } else {
-                    info!(client, user, denied, topic = &*topic, untold, "not allowed");
+                    info!(target: ACCESS, client, user, denied, topic = &*topic, untold, "not allowed");
                 }
             }
         }
