@@ -5,6 +5,7 @@ use std::io;
 use ringmq_shard::error::{CodecError, ProtocolError, SessionError};
 use thiserror::Error;
 
+use crate::runtime::report::Rejection;
 use crate::transport::proxy;
 pub use crate::transport::proxy::ProxyError;
 pub use crate::transport::websocket::WebSocketError;
@@ -38,12 +39,23 @@ pub enum MqttError {
     /// What came first is no PROXY header, where there must be one.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
+    /// Its address, as a proxy names it, comes too often.
+    #[error(transparent)]
+    AddressRate(#[from] AddressRateError),
     /// The client took no byte of what waits for it.
     #[error("nothing could be written for {seconds} s")]
     WriteTimeout {
         /// The limit.
         seconds: u64,
     },
+}
+
+/// An address that connects more often than it may.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("its address connects more than {per_second} times a second")]
+pub struct AddressRateError {
+    /// The limit.
+    pub per_second: u32,
 }
 
 /// Why a TLS connection ends. The client gets the alert that belongs to it, where it can read one.
@@ -87,15 +99,21 @@ impl TlsError {
 impl MqttError {
     /// What a transport says: the system, or a layer above the socket.
     pub(crate) fn of_transport(operation: &'static str, error: io::Error) -> MqttError {
-        match error.downcast::<TlsError>() {
-            Ok(error) => MqttError::Tls(error),
-            Err(error) => match error.downcast::<WebSocketError>() {
-                Ok(error) => MqttError::WebSocket(error),
-                Err(error) => match error.downcast::<ProxyError>() {
-                    Ok(error) => MqttError::Proxy(error),
-                    Err(source) => MqttError::Io { operation, source },
-                },
-            },
+        let error = match error.downcast::<TlsError>() {
+            Ok(error) => return error.into(),
+            Err(error) => error,
+        };
+        let error = match error.downcast::<WebSocketError>() {
+            Ok(error) => return error.into(),
+            Err(error) => error,
+        };
+        let error = match error.downcast::<ProxyError>() {
+            Ok(error) => return error.into(),
+            Err(error) => error,
+        };
+        match error.downcast::<AddressRateError>() {
+            Ok(error) => error.into(),
+            Err(source) => MqttError::Io { operation, source },
         }
     }
 
@@ -110,6 +128,7 @@ impl MqttError {
             MqttError::Tls(error) => error.label(),
             MqttError::WebSocket(error) => error.label(),
             MqttError::Proxy(error) => error.label(),
+            MqttError::AddressRate(_) => Rejection::AddressRate.label(),
             MqttError::WriteTimeout { .. } => "write_timeout",
         }
     }

@@ -83,6 +83,7 @@ pub(super) fn encode(
     registry.register_collector(Box::new(Numbers {
         facts: *facts,
         accepted: reports.accepted.load(Ordering::Relaxed),
+        paused: reports.paused.load(Ordering::Relaxed),
         rejected: reports.rejected(),
         shards,
     }));
@@ -99,6 +100,7 @@ pub(super) fn encode(
 struct Numbers {
     facts: Facts,
     accepted: u64,
+    paused: u64,
     rejected: [u64; Rejection::ALL.len()],
     /// By shard.
     shards: Vec<ShardState>,
@@ -170,11 +172,23 @@ impl Numbers {
                 .encode_descriptor(name, help, unit, MetricType::Gauge)?
                 .encode_gauge(&value)?;
         }
-        let help = "Sockets accepted and handed to a shard";
-        encoder
-            .encode_descriptor("sockets_accepted", help, None, MetricType::Counter)?
-            .encode_counter::<NoLabelSet, _, f64>(&self.accepted, None)?;
-        let help = "Sockets closed before a byte was read, by reason";
+        for (name, help, value) in [
+            (
+                "sockets_accepted",
+                "Sockets accepted and handed to a shard",
+                self.accepted,
+            ),
+            (
+                "sockets_paused",
+                "Times that a listener accepted nothing for a moment because of --max-connection-rate",
+                self.paused,
+            ),
+        ] {
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Counter)?
+                .encode_counter::<NoLabelSet, _, f64>(&value, None)?;
+        }
+        let help = "Sockets closed before anything that the client says was read, by reason";
         let mut rejected = encoder.encode_descriptor("sockets_rejected", help, None, MetricType::Counter)?;
         for (reason, value) in Rejection::ALL.iter().zip(self.rejected) {
             rejected

@@ -273,6 +273,28 @@ pub struct ListenerArgs {
     /// Seconds of silence after which TCP asks whether a client is there (keep-alive); 0 never asks
     #[arg(long, env = "RINGMQ_TCP_KEEP_ALIVE", value_name = "S", default_value_t = 600)]
     pub tcp_keep_alive: u32,
+
+    /// Most connections accepted per second, others wait in the kernel's queue; 0 is no limit
+    #[arg(long, env = "RINGMQ_MAX_CONNECTION_RATE", value_name = "N", default_value_t = 0)]
+    pub max_connection_rate: u32,
+
+    /// Most connections per second from one address (IPv6: one /64), others are closed; 0 is no limit
+    #[arg(
+        long,
+        env = "RINGMQ_MAX_CONNECTION_RATE_PER_ADDRESS",
+        value_name = "N",
+        default_value_t = 0
+    )]
+    pub max_connection_rate_per_address: u32,
+
+    /// With --max-connection-rate-per-address: most connections at once from an address that has been quiet
+    #[arg(
+        long,
+        env = "RINGMQ_CONNECTION_BURST_PER_ADDRESS",
+        value_name = "N",
+        default_value_t = 100
+    )]
+    pub connection_burst_per_address: u32,
 }
 
 /// `--slow-subscriber`.

@@ -18,6 +18,7 @@ mod memory;
 mod nearest;
 mod print;
 mod proxy;
+mod rates;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -48,6 +49,7 @@ pub use file::FileError;
 pub use log::{LogFormat, LogModule, LogSetting, LogSettingError};
 pub(crate) use memory::usable_bytes;
 pub use proxy::{Network, NetworkError, ProxyConfig};
+pub use rates::ConnectionRates;
 pub use tls::{ClientCertificates, TlsConfig, TlsUserName, TlsVersion};
 pub use websocket::WebSocketConfig;
 
@@ -121,6 +123,8 @@ pub struct ListenerConfig {
     pub proxy: Option<Arc<ProxyConfig>>,
     /// After so much silence TCP asks whether a client is there; `None`: never. Means nothing for Unix domain sockets.
     pub tcp_keep_alive: Option<Duration>,
+    /// How fast clients may come.
+    pub rates: ConnectionRates,
 }
 
 /// Settings that cannot hold together; the process ends with exit code 2.
@@ -350,6 +354,7 @@ fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(),
     let tls = TlsConfig::from_args(&args.listener)?;
     let websocket = WebSocketConfig::from_args(&args.listener)?.map(Arc::new);
     let proxy = ProxyConfig::from_args(&args.listener, listen)?.map(Arc::new);
+    let rates = ConnectionRates::from_args(&args.listener)?;
     let keep_alive = in_range("--tcp-keep-alive", args.listener.tcp_keep_alive, 0, TCP_KEEP_ALIVE_MAX)?;
     let tcp_keep_alive = (keep_alive > 0).then(|| Duration::from_secs(u64::from(keep_alive)));
     let (known, named) = (
@@ -378,6 +383,7 @@ fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(),
             websocket: websocket.clone(),
             proxy: proxy.clone(),
             tcp_keep_alive,
+            rates,
         });
     }
     Ok(())

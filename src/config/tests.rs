@@ -109,6 +109,8 @@ fn what_would_stop_every_client_is_refused() {
         "--slow-subscriber backpressure --backpressure-timeout 0",
         "--max-keep-alive 100000",
         "--tcp-keep-alive 32768",
+        "--max-connection-rate 1000001",
+        "--max-connection-rate-per-address 1 --connection-burst-per-address 0",
         "--spin 1000001",
     ] {
         let error = config(line).unwrap_err();

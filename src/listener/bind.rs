@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with, sockopt,
@@ -51,6 +52,13 @@ impl ListenSocket {
 
     pub(crate) fn address(&self) -> &ListenAddress {
         &self.address
+    }
+
+    /// Whether somebody waits to be accepted.
+    pub(super) fn has_waiting(&self) -> bool {
+        let mut socket = [PollFd::new(&self.socket, PollFlags::IN)];
+        // If that cannot be said, an attempt to accept will say it.
+        poll(&mut socket, Some(&Timespec::default())).map_or(true, |ready| ready > 0)
     }
 }
 

@@ -4,9 +4,11 @@
 //! thread of its own would cost two switches of context per connection, on the core of some shard. They are bound here,
 //! without SO_REUSEPORT: a second broker on the same port must fail to start rather than take half of the clients.
 //! When the process runs out of descriptors, accepting pauses: the clients wait in the kernel's queue, and those that
-//! are connected are served.
+//! are connected are served. A listener that is over its rate pauses too, for itself; an address over its own is closed.
 
+mod addresses;
 mod bind;
+mod rate;
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -23,7 +25,9 @@ use tracing::{info, warn};
 
 use crate::config::{ListenAddress, ListenerConfig};
 use crate::logging::LogLimiter;
+pub(crate) use addresses::AddressRates;
 pub(crate) use bind::{BACKLOG, ListenSocket, bind_tcp};
+use rate::Rate;
 
 use crate::runtime::report::{Rejection, Reports};
 use crate::runtime::ring::{Ring, Watch};
@@ -69,6 +73,12 @@ struct Listener {
     rules: ListenerConfig,
     /// `None`: plain.
     tls: Option<Arc<TlsServer>>,
+    /// How fast clients may come, and when the allowance is full, in nanoseconds; `None`: as fast as they want.
+    rate: Option<(Rate, u64)>,
+    /// It is over its rate until then.
+    paused_until: Option<Instant>,
+    /// `None`: one address may connect as fast as it wants.
+    addresses: Option<Arc<AddressRates>>,
     /// Connections wait, as far as is known.
     waiting: bool,
     /// The ring reports new ones.
@@ -78,6 +88,9 @@ struct Listener {
 impl Acceptor {
     pub(crate) fn new(sockets: Vec<Listening>, config: AcceptorConfig) -> Acceptor {
         let listener = |Listening { socket, rules, tls }| Listener {
+            rate: (rules.rates.listener > 0).then(|| (Rate::new(rules.rates.listener, rules.rates.listener), 0)),
+            paused_until: None,
+            addresses: AddressRates::new(rules.rates, &config.reports),
             socket,
             rules,
             tls,
@@ -112,9 +125,10 @@ impl Acceptor {
         }
     }
 
-    /// When accepting goes on after the host was exhausted.
+    /// When accepting goes on after the host was exhausted, or a listener over its rate.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.backoff.until
+        let paused = self.listeners.iter().filter_map(|listener| listener.paused_until);
+        self.backoff.until.or(paused.min())
     }
 
     /// Accepts what waits, up to a bound so that everything else has its turn. True if anything waited.
@@ -127,10 +141,17 @@ impl Acceptor {
         for number in 0..self.listeners.len() {
             let mut accepted = 0;
             while self.listeners[number].waiting && accepted < ACCEPTS_MAX {
+                if self.is_paused(number, now) {
+                    break;
+                }
                 any = true;
                 accepted += 1;
                 match accept_one(&self.listeners[number].socket) {
-                    Ok(Some((socket, peer))) => self.admit(now, number, socket, peer, &mut deal),
+                    Ok(Some((socket, peer))) => {
+                        if self.admit(now, number, socket, peer, &mut deal) {
+                            self.listeners[number].spend(now);
+                        }
+                    }
                     Ok(None) => self.listeners[number].waiting = false,
                     Err(error) if is_peers_fault(error) => {}
                     Err(error) => {
@@ -156,6 +177,35 @@ impl Acceptor {
         self.backoff.until = None;
     }
 
+    /// Whether the listener is over its rate. What waits for it stays in the kernel's queue.
+    fn is_paused(&mut self, number: usize, now: Instant) -> bool {
+        let listener = &mut self.listeners[number];
+        let Some((rate, full_at)) = listener.rate else {
+            return false;
+        };
+        if listener.paused_until.is_some_and(|until| now < until) {
+            return true;
+        }
+        let next = rate.next(full_at, now);
+        listener.paused_until = None;
+        if next <= now {
+            return false;
+        }
+        if !listener.socket.has_waiting() {
+            // The last one that was let in was the last one.
+            listener.waiting = false;
+            return true;
+        }
+        listener.paused_until = Some(next.max(now + PAUSE_MIN));
+        self.config.reports.paused.fetch_add(1, Ordering::Relaxed);
+        if self.log.allows("connection_rate", now) {
+            let (address, per_second) = (listener.socket.address(), listener.rules.rates.listener);
+            info!(listener = %address, reason = "connection_rate", "more than {per_second} connections a second: they wait");
+        }
+        true
+    }
+
+    /// True: it was let in.
     fn admit(
         &mut self,
         now: Instant,
@@ -163,7 +213,7 @@ impl Acceptor {
         socket: TcpStream,
         peer: Peer,
         deal: &mut impl FnMut(ShardId, Arrival),
-    ) {
+    ) -> bool {
         let AcceptorConfig {
             shards,
             open,
@@ -180,7 +230,17 @@ impl Acceptor {
             if self.log.allows(reason.label(), now) {
                 warn!(%peer, reason = reason.label(), "refused: no proxy is trusted there (--proxy-trusted)");
             }
-            return;
+            return false;
+        }
+        // Behind a proxy, its header says whose address counts.
+        if let (Some(addresses), Peer::Tcp(address), None) = (&listener.addresses, peer, proxy)
+            && let Err(error) = addresses.admit(address.ip(), now)
+        {
+            let reason = Rejection::AddressRate;
+            if self.log.allows(reason.label(), now) {
+                info!(%peer, reason = reason.label(), "refused: {error}");
+            }
+            return false;
         }
         if open.load(Ordering::Relaxed) >= *connections_max {
             let reason = Rejection::MaxConnections;
@@ -188,7 +248,7 @@ impl Acceptor {
             if self.log.allows(reason.label(), now) {
                 warn!(%peer, reason = reason.label(), "refused: {connections_max} connections are open");
             }
-            return;
+            return false;
         }
         let stream = match &listener.tls {
             None => Transport::Tcp(socket),
@@ -198,7 +258,7 @@ impl Acceptor {
                     if self.log.allows("tls_setup", now) {
                         warn!(%peer, reason = "tls_setup", "refused: {error}");
                     }
-                    return;
+                    return false;
                 }
             },
         };
@@ -208,7 +268,7 @@ impl Acceptor {
         };
         let socket = match proxy {
             None => stream,
-            Some(_) => Transport::Proxied(Box::new(ProxiedStream::new(stream))),
+            Some(_) => Transport::Proxied(Box::new(ProxiedStream::new(stream, listener.addresses.clone()))),
         };
         open.fetch_add(1, Ordering::Relaxed);
         reports.accepted.fetch_add(1, Ordering::Relaxed);
@@ -221,6 +281,7 @@ impl Acceptor {
             received: bytes::Bytes::new(),
         };
         deal(shard, arrival);
+        true
     }
 
     fn pause(&mut self, now: Instant, error: Errno) {
@@ -228,6 +289,15 @@ impl Acceptor {
         if self.backoff.is_worth_a_line() {
             let open = self.config.open.load(Ordering::Relaxed);
             warn!(error = %io::Error::from(error), open, "no new connections for now");
+        }
+    }
+}
+
+impl Listener {
+    /// One more was let in.
+    fn spend(&mut self, now: Instant) {
+        if let Some((rate, full_at)) = &mut self.rate {
+            *full_at = rate.spent(*full_at, now);
         }
     }
 }
@@ -296,6 +366,8 @@ impl Backoff {
 
 /// Sockets accepted from one listener before the next has its turn.
 const ACCEPTS_MAX: usize = 64;
+/// Shortest pause of a listener over its rate: a high rate is not paid for with a wake-up per connection.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// Shortest pause of an exhausted host.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 /// Longest pause: how long clients wait after descriptors are free again.
@@ -306,6 +378,7 @@ const PAUSES_PER_LINE: u32 = 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ConnectionRates;
     use ringmq_shard::shard::Admission;
 
     #[test]
@@ -352,6 +425,7 @@ mod tests {
             websocket: None,
             proxy: None,
             tcp_keep_alive: None,
+            rates: ConnectionRates::default(),
         };
         let config = AcceptorConfig {
             shards: 3,
@@ -373,12 +447,73 @@ mod tests {
         let of_client = |n: usize| (n as u16 % 3, Peer::Tcp(clients[n].local_addr().unwrap()));
         let got: Vec<_> = dealt.iter().map(|(shard, it)| (*shard, it.peer)).collect();
         assert_eq!(got, (0..4).map(of_client).collect::<Vec<_>>());
-        assert_eq!(reports.rejected(), [1, 0]);
+        assert_eq!(reports.rejected(), [1, 0, 0]);
         assert!(dealt.iter().all(|(_, arrival)| match &arrival.socket {
             Transport::Tcp(socket) => socket.nodelay().unwrap(),
             _ => false,
         }));
         assert!(!acceptor.accept(Instant::default(), |_, _| unreachable!()));
+    }
+
+    #[test]
+    fn a_listener_over_its_rate_pauses_while_somebody_waits_and_another_goes_on() {
+        let bind = || ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let reports = Arc::new(Reports::new(1));
+        let listening = |socket: ListenSocket, per_second| Listening {
+            rules: ListenerConfig {
+                address: socket.address().clone(),
+                admission: Admission::Open,
+                tls: None,
+                websocket: None,
+                proxy: None,
+                tcp_keep_alive: None,
+                rates: ConnectionRates {
+                    listener: per_second,
+                    ..ConnectionRates::default()
+                },
+            },
+            socket,
+            tls: None,
+        };
+        let sockets = [bind(), bind()];
+        let addresses = sockets.each_ref().map(|socket| match *socket.address() {
+            ListenAddress::Tcp(address) => address,
+            ListenAddress::Unix(_) => unreachable!("it is what was asked for"),
+        });
+        let [slow, free] = sockets;
+        let config = AcceptorConfig {
+            shards: 1,
+            open: Arc::default(),
+            connections_max: 100,
+            reports: Arc::clone(&reports),
+        };
+        let mut acceptor = Acceptor::new(vec![listening(slow, 2), listening(free, 0)], config);
+        let connect = |to: usize, count: usize| -> Vec<_> {
+            (0..count).map(|_| TcpStream::connect(addresses[to]).unwrap()).collect()
+        };
+        let paused = || reports.paused.load(Ordering::Relaxed);
+        let accept = |acceptor: &mut Acceptor, ms| {
+            let mut accepted = 0;
+            acceptor.accept(Instant::from_millis(ms), |_, _| accepted += 1);
+            accepted
+        };
+        // As many as may, and nobody behind them: nothing is to be waited for.
+        let first = connect(0, 2);
+        assert_eq!(accept(&mut acceptor, 10_000), 2);
+        assert_eq!((acceptor.next_deadline(), paused()), (None, 0));
+
+        let more = [connect(0, 3), connect(1, 3)];
+        acceptor.on_waiting(0, false);
+        acceptor.on_waiting(1, false);
+        assert_eq!(accept(&mut acceptor, 10_001), 3, "those of the other listener");
+        assert_eq!(acceptor.next_deadline(), Some(Instant::from_millis(10_500)));
+        assert_eq!(accept(&mut acceptor, 10_499), 0);
+        assert_eq!(accept(&mut acceptor, 10_500), 1);
+        assert_eq!(accept(&mut acceptor, 10_999), 0);
+        assert_eq!(accept(&mut acceptor, 20_000), 2, "the rest");
+        assert_eq!((acceptor.next_deadline(), paused()), (None, 2));
+        assert_eq!(reports.rejected(), [0; Rejection::ALL.len()]);
+        drop((first, more));
     }
 
     #[test]

@@ -67,27 +67,32 @@ pub(crate) struct Reports {
     shards: Vec<Mutex<ShardReport>>,
     /// Sockets accepted and handed to a shard.
     pub(crate) accepted: AtomicU64,
+    /// Times that a listener paused because of its rate.
+    pub(crate) paused: AtomicU64,
     /// Sockets closed at once, by [`Rejection`].
     rejected: [AtomicU64; Rejection::ALL.len()],
 }
 
-/// Why a socket is closed before a byte of it is read.
+/// Why a socket is closed before anything that its client says is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Rejection {
     /// `--max-connections` are open.
     MaxConnections,
     /// Proxies only come from elsewhere.
     Untrusted,
+    /// Its address connects too often.
+    AddressRate,
 }
 
 impl Rejection {
-    pub(crate) const ALL: [Rejection; 2] = [Rejection::MaxConnections, Rejection::Untrusted];
+    pub(crate) const ALL: [Rejection; 3] = [Rejection::MaxConnections, Rejection::Untrusted, Rejection::AddressRate];
 
     /// In metrics and in the log.
     pub(crate) const fn label(self) -> &'static str {
         match self {
             Rejection::MaxConnections => "max_connections",
             Rejection::Untrusted => "untrusted_proxy",
+            Rejection::AddressRate => "address_rate",
         }
     }
 }
@@ -97,6 +102,7 @@ impl Reports {
         Reports {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             accepted: AtomicU64::new(0),
+            paused: AtomicU64::new(0),
             rejected: Default::default(),
         }
     }

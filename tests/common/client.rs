@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketType};
 use rustls::{ClientConnection, StreamOwned};
 
 use super::websocket::WebSocketStream;
@@ -78,6 +79,16 @@ impl Client {
     pub fn dial(addr: SocketAddr) -> Client {
         let stream = TcpStream::connect_timeout(&addr, PATIENCE).expect("the broker accepts connections");
         stream.set_nodelay(true).expect("an option of every TCP socket");
+        stream.set_write_timeout(Some(PATIENCE)).expect("not zero");
+        Client::over(Stream::Tcp(stream))
+    }
+
+    /// As [`Client::dial`], from this address of the host.
+    pub fn dial_from(source: Ipv4Addr, addr: SocketAddr) -> Client {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a descriptor");
+        rustix::net::bind(&socket, &SocketAddr::from((source, 0))).expect("all of 127.0.0.0/8 is this host's");
+        rustix::net::connect(&socket, &addr).expect("the broker listens there");
+        let stream = TcpStream::from(socket);
         stream.set_write_timeout(Some(PATIENCE)).expect("not zero");
         Client::over(Stream::Tcp(stream))
     }

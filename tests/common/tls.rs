@@ -130,7 +130,12 @@ fn der(pem: &str) -> CertificateDer<'static> {
 
 /// The beginning of a TLS connection: nothing was sent yet.
 pub fn stream(addr: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> StreamOwned<ClientConnection, TcpStream> {
-    let socket = Client::dial(addr).into_stream();
+    stream_over(Client::dial(addr), name, config)
+}
+
+/// The same on a connection that is open.
+pub fn stream_over(client: Client, name: &str, config: &Arc<ClientConfig>) -> StreamOwned<ClientConnection, TcpStream> {
+    let socket = client.into_stream();
     socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
     let name = ServerName::try_from(name.to_owned()).expect("a name");
     let tls = ClientConnection::new(Arc::clone(config), name).expect("a sound configuration");

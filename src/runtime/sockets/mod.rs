@@ -290,7 +290,7 @@ impl Sockets {
             return false;
         }
         let read = match &mut connection.socket {
-            Transport::Proxied(_) if connection.phase == Phase::Open => self.read_behind_header(conn, scratch),
+            Transport::Proxied(_) if connection.phase == Phase::Open => self.read_behind_header(now, conn, scratch),
             socket => socket.read(scratch),
         };
         let plain = self
@@ -317,7 +317,7 @@ impl Sockets {
     }
 
     /// Reads the header of a proxy, and what is behind it. Nothing but the header, if that is all there is.
-    fn read_behind_header(&mut self, conn: ConnId, scratch: &mut [u8]) -> io::Result<usize> {
+    fn read_behind_header(&mut self, now: Instant, conn: ConnId, scratch: &mut [u8]) -> io::Result<usize> {
         let slot = &mut self.table[conn.index()];
         let Some(connection) = slot else {
             return Ok(0);
@@ -327,6 +327,7 @@ impl Sockets {
                 return Ok(0);
             };
             connection.peer = announced.client.map_or(connection.peer, Peer::Tcp);
+            stream.admit(announced, now)?;
             *slot = slot.take().map(Connection::behind_header);
         }
         match slot {

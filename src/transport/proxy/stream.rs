@@ -2,25 +2,31 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use ringmq_shard::time::Instant;
 use rustix::net::{RecvFlags, recv};
 
 use super::super::{Transport, retry};
 use super::header::{HEADER_BYTES_MAX, client, extent};
+use crate::listener::AddressRates;
 
 /// What a proxy has connected, until its header is whole.
 #[derive(Debug)]
 pub(crate) struct ProxiedStream {
     /// Nothing was read from it by way of itself.
     inner: Transport,
+    /// How fast the clients that are named may come; `None`: as fast as they want.
+    addresses: Option<Arc<AddressRates>>,
     /// The header's beginning, at most [`HEADER_BYTES_MAX`].
     received: Vec<u8>,
 }
 
 impl ProxiedStream {
-    pub(crate) fn new(inner: Transport) -> ProxiedStream {
+    pub(crate) fn new(inner: Transport, addresses: Option<Arc<AddressRates>>) -> ProxiedStream {
         ProxiedStream {
             inner,
+            addresses,
             received: Vec::new(),
         }
     }
@@ -50,6 +56,17 @@ impl ProxiedStream {
                 let client = client(&self.received).map_err(invalid)?;
                 return Ok(Some(Announced { client }));
             }
+        }
+    }
+
+    /// Counts one more connection of whom the header names.
+    ///
+    /// # Errors
+    /// An [`AddressRateError`](crate::error::AddressRateError) within.
+    pub(crate) fn admit(&self, announced: Announced, now: Instant) -> io::Result<()> {
+        match (&self.addresses, announced.client) {
+            (Some(addresses), Some(client)) => addresses.admit(client.ip(), now).map_err(io::Error::other),
+            _ => Ok(()),
         }
     }
 
