@@ -17,7 +17,7 @@ while (($#)); do
     esac
     shift
 done
-((${#chosen[@]})) || chosen=(config decode encode topic shard)
+((${#chosen[@]})) || chosen=(config decode encode topic shard websocket)
 root=${CARGO_TARGET_DIR:-$PWD/target}/fuzz-faults
 triple=$(rustc -vV | sed -n 's/^host: //p')
 tree=$root/tree
@@ -93,6 +93,12 @@ mistake shard "what an ended session held is still counted against the budget of
     'self.clients.memory.recharge(&mut session.charged, 0);' ''
 mistake shard "messages held behind a SUBSCRIBE are still counted as waiting when their session ends" shard/src/shard/depart.rs \
     'session.outbound.queued() + session.held.len(),' 'session.outbound.queued(),'
+mistake websocket "the mask begins anew where a read ends" src/transport/websocket/frames.rs \
+    'self.mask.rotate_left(rest.len() % 4);' ''
+mistake websocket "the end of a request is looked for in what came last only" src/transport/websocket/upgrade.rs \
+    'received.len().saturating_sub(fresh + END.len());' 'received.len().saturating_sub(fresh);'
+mistake websocket "a continuation may begin a message" src/transport/websocket/frames.rs \
+    'if self.in_message != (kind == Data::Continue) {' 'if self.in_message && kind != Data::Continue {'
 planted topic WildcardSeesDollar
 planted shard LeaveRoute LeaveFilter KeepSubscriber LeakPending
 exit "$missed"

@@ -12,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-targets=(config decode encode topic shard)
+targets=(config decode encode topic shard websocket)
 triple=$(rustc -vV | sed -n 's/^host: //p')
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
 work=$target_dir/found
@@ -30,7 +30,7 @@ build() {
     for target in "$@"; do
         # With FUZZ_FEATURES=planted-faults, RINGMQ_FAULT chooses a mistake of the core.
         features=(--features "${FUZZ_FEATURES:-}")
-        [[ $target != config ]] || features+=(--features process)
+        [[ $target != config && $target != websocket ]] || features+=(--features process)
         pass="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
         pass+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
         # What is compared helps to write text and numbers. It costs the shard half of its speed, and its input has neither.
@@ -48,6 +48,8 @@ binary() {
 length_max() {
     case $1 in
         shard) echo 2048 ;;
+        # A request may have 8 KiB.
+        websocket) echo 9000 ;;
         *) echo 1024 ;;
     esac
 }

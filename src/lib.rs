@@ -22,5 +22,8 @@ mod startup;
 mod sys;
 mod transport;
 
+#[doc(hidden)]
+pub use transport::websocket::fuzz as websocket_fuzz;
+
 /// Version and commit.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("RINGMQ_COMMIT"), ")");

@@ -110,7 +110,7 @@ fn optional_certificate_stands_beside_passwords() {
     });
 }
 
-/// Attack 33: a certificate whose name is doubtful lets nobody in, though its authority is right.
+/// Attack 33: a certificate whose name is doubtful lets nobody in, over WebSocket or without, though its authority is right.
 #[test]
 fn doubtful_names_in_certificates_are_refused() {
     let clients = Authority::new("clients");
@@ -140,16 +140,24 @@ fn doubtful_names_in_certificates_are_refused() {
         ("san", vec![], vec![dns("a.example"), uri("spiffe://example/b")], false),
         ("san", vec![], vec![dns("a\0b")], false),
     ] {
-        let setup = Setup::asking(&clients, "required", from);
-        let (broker, addr) = setup.start(1, &[]);
         let what = format!("{from} {subject:?} {names:?}");
-        let config = setup.client(Some(&clients.client_with(&subject, names)));
-        if accepted {
-            let mut client = try_dial(addr, "localhost", &config).unwrap_or_else(|error| panic!("{what}: {error}"));
-            client.connect(&Connect::new("named"));
-        } else {
-            assert_refused(addr, &config);
-            broker.await_log(|line| line.contains("tls_client_certificate"));
+        let shown = clients.client_with(&subject, names);
+        for over_websocket in [false, true] {
+            let mut setup = Setup::asking(&clients, "required", from);
+            setup.settings += &format!("websocket = {over_websocket}\n");
+            let (broker, addr) = setup.start(1, &[]);
+            let config = setup.client(Some(&shown));
+            if accepted {
+                let client = try_dial(addr, "localhost", &config);
+                let mut client = client.unwrap_or_else(|error| panic!("{what}: {error}"));
+                if over_websocket {
+                    client = websocket::dial(addr, Some(&config));
+                }
+                client.connect(&Connect::new("named"));
+            } else {
+                assert_refused(addr, &config);
+                broker.await_log(|line| line.contains("tls_client_certificate"));
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ fn main() -> io::Result<()> {
         ("encode", encode_choices()),
         ("topic", topic()),
         ("shard", shard()),
+        ("websocket", websocket()),
     ] {
         fs::create_dir_all(folder.join(target))?;
         for (name, input) in seeds {
@@ -457,4 +458,81 @@ fn shard() -> Seeds {
     }
     seeds.push(("retained-again-and-again", greedy));
     seeds
+}
+
+/// How it is cut, whether it is a request or frames, and the stream.
+fn websocket() -> Seeds {
+    let request =
+        |line: &str, headers: &str| format!("\x06\x00{line} HTTP/1.1\r\nHost: h\r\n{headers}\r\n").into_bytes();
+    let asks = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n";
+    let masked = |first: u8, payload: &[u8]| {
+        let mut frame = vec![first, 0x80 | u8::try_from(payload.len()).expect("short"), 1, 2, 3, 4];
+        frame.extend(
+            payload
+                .iter()
+                .zip([1, 2, 3, 4].iter().cycle())
+                .map(|(byte, mask)| byte ^ mask),
+        );
+        frame
+    };
+    let frames = |frames: &[Vec<u8>]| [&[2, 1][..], &frames.concat()].concat();
+    let long = |code: u8, length: &[u8]| frames(&[[&[0x82, 0x80 | code], length, &[1, 2, 3, 4, b'x']].concat()]);
+    vec![
+        ("request", request("GET /mqtt", asks)),
+        ("request-query", request("GET /mqtt?a=b", asks)),
+        (
+            "request-origin",
+            request("GET /mqtt", &format!("{asks}Origin: https://a.example\r\n")),
+        ),
+        (
+            "request-other-origin",
+            request("GET /mqtt", &format!("{asks}Origin: https://b.example\r\n")),
+        ),
+        ("request-other-path", request("GET /", asks)),
+        ("request-other-version", request("GET /mqtt", &asks.replace("13", "8"))),
+        (
+            "request-no-protocol",
+            request("GET /mqtt", &asks.replace("mqtt", "chat")),
+        ),
+        (
+            "request-two-protocols",
+            request("GET /mqtt", &asks.replace(": mqtt", ": chat, mqttv3.1")),
+        ),
+        (
+            "request-too-large",
+            request("GET /mqtt", &format!("{asks}Cookie: {}\r\n", "c".repeat(8_200))),
+        ),
+        ("request-post", request("POST /mqtt", asks)),
+        (
+            "connect",
+            b"\x03\x00\x10\x0c\x00\x04MQTT\x04\x02\x00\x00\x00\x00".to_vec(),
+        ),
+        (
+            "frames",
+            frames(&[
+                masked(0x02, b"on"),
+                masked(0x89, b"ping"),
+                masked(0x80, b"e"),
+                masked(0x82, b""),
+            ]),
+        ),
+        (
+            "frames-close",
+            frames(&[
+                masked(0x82, b"x"),
+                masked(0x88, &[0x03, 0xe9, b'b', b'y', b'e']),
+                masked(0x82, b"y"),
+            ]),
+        ),
+        ("frames-close-code", frames(&[masked(0x88, &[0x03, 0xed])])),
+        ("frames-text", frames(&[masked(0x81, b"text")])),
+        ("frames-unmasked", frames(&[vec![0x82, 1, b'x']])),
+        ("frames-fragments", frames(&[masked(0x02, b"a"), masked(0x82, b"b")])),
+        ("frames-length-16", long(126, &[0, 126])),
+        ("frames-length-16-short", long(126, &[0, 125])),
+        ("frames-length-64", long(127, &[0, 0, 0, 0, 0, 1, 0, 0])),
+        ("frames-length-64-too-long", long(127, &[0, 0, 0, 1, 0, 0, 0, 1])),
+        ("frames-length-64-negative", long(127, &[0x80, 0, 0, 0, 0, 0, 0, 1])),
+    ]
 }

@@ -7,6 +7,8 @@
 
 mod error;
 mod frames;
+#[doc(hidden)]
+pub mod fuzz;
 mod stream;
 mod upgrade;
 
