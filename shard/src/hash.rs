@@ -32,6 +32,11 @@ impl Placement {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn shards(&self) -> u16 {
+        self.shards
+    }
+
     /// The shard of everything that belongs to this Client Identifier.
     pub(crate) fn home(&self, client_id: &str) -> ShardId {
         self.place(client_id, 0x636c_6965_6e74)

@@ -17,8 +17,8 @@ mod tests;
 
 /// One message per topic, ordered by the bytes of the topic.
 ///
-/// Invariants: `topics.len() <= messages_max`; `bytes` is the sum of their sizes, and at most `bytes_max`; no payload is
-/// empty.
+/// Invariants: `topics.len() <= messages_max`; `bytes` is the sum of their sizes, and at most `bytes_max`, where not
+/// more was there already when a limit was set; no payload is empty.
 #[derive(Debug)]
 pub struct RetainStore {
     topics: BTreeSet<ByTopic>,
@@ -26,6 +26,8 @@ pub struct RetainStore {
     messages_max: usize,
     /// Topic Names and payloads, in bytes.
     bytes_max: usize,
+    /// Messages and bytes that were there when the limits were set: they stay.
+    kept: (usize, usize),
 }
 
 /// What [`RetainStore::set`] did.
@@ -53,7 +55,15 @@ impl RetainStore {
             bytes: 0,
             messages_max,
             bytes_max,
+            kept: (0, 0),
         }
+    }
+
+    /// Other limits from here on. What is over them stays; a topic that has a message keeps one, as long as it does not grow.
+    pub fn set_limits(&mut self, messages_max: usize, bytes_max: usize) {
+        self.messages_max = messages_max;
+        self.bytes_max = bytes_max;
+        self.kept = (self.topics.len(), self.bytes);
     }
 
     /// Makes `message` the retained one of its topic, or clears the topic if its payload is empty [MQTT-3.3.1-10]
@@ -148,7 +158,8 @@ impl RetainStore {
     /// # Panics
     /// If an invariant does not hold.
     pub fn check_invariants(&self) {
-        assert!(self.topics.len() <= self.messages_max);
+        assert!(self.topics.len() <= self.messages_max.max(self.kept.0));
+        assert!(self.bytes <= self.bytes_max.max(self.kept.1));
         assert_eq!(
             self.bytes,
             self.topics.iter().map(|entry| entry.0.size()).sum::<usize>()
@@ -169,7 +180,8 @@ impl RetainStore {
         }
         let known = self.topics.get(message.topic().as_str()).map(|known| known.0.size());
         let fits = (known.is_some() || self.topics.len() < self.messages_max)
-            && self.bytes - known.unwrap_or(0) + message.size() <= self.bytes_max;
+            && (self.bytes - known.unwrap_or(0) + message.size() <= self.bytes_max
+                || known.is_some_and(|known| message.size() <= known));
         if !fits {
             if let Some(outdated) = self.topics.take(message.topic().as_str()) {
                 self.bytes -= outdated.0.size();

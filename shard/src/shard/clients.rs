@@ -100,11 +100,15 @@ pub(super) struct Grant {
     pub(super) group: Option<GroupRef>,
 }
 
+fn memory_share(limits: &Limits, shards: u16) -> usize {
+    limits.memory_bytes_max / usize::from(shards)
+}
+
 impl Clients {
     pub(super) fn new(config: ShardConfig, store: Box<dyn Storage>) -> Clients {
         let ShardConfig { limits, seed, acl, .. } = config;
         Clients {
-            memory: Memory::new(limits.memory_bytes_max / usize::from(config.shards), seed),
+            memory: Memory::new(memory_share(&limits, config.shards), seed),
             limits,
             own: config.id,
             sessions: Slab::new(),
@@ -123,6 +127,11 @@ impl Clients {
             hasher: table_hasher(!seed),
             generations: 0,
         }
+    }
+
+    pub(super) fn set_limits(&mut self, limits: Limits, shards: u16) {
+        self.memory.set_share(memory_share(&limits, shards));
+        self.limits = limits;
     }
 
     pub(super) fn open(&mut self, now: Instant, admission: Admission) -> ConnId {

@@ -182,7 +182,8 @@ impl Shard {
             return;
         };
         session.expiry_timer = false;
-        if session.conn.is_some() {
+        // Zero: sessions stay for ever, since the limits were set anew.
+        if session.conn.is_some() || expiry.is_zero() {
             return;
         }
         let at = session.offline_since + expiry;

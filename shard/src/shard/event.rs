@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::authenticate::{Admission, Credentials, UserName};
 use crate::access::Acl;
 use crate::error::{AuthenticationError, CloseReason, Denial};
+use crate::limits::Limits;
 use crate::shard::PeerBatch;
 use crate::store::Lsn;
 
@@ -73,6 +74,9 @@ pub enum Event<'a> {
     },
     /// What clients may do is this from here on.
     Acl(Arc<Acl>),
+    /// The limits of clients are these from here on. Nothing that is there already is dropped for it: what is over a
+    /// limit stays, and nothing more is let in until it is below. A time that runs already ends as it was set.
+    Limits(Box<Limits>),
     /// Who the client is was proved below MQTT, before any byte of it came: what it says about itself does not count. Ignored
     /// once it has said CONNECT.
     Identified {

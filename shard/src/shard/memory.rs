@@ -66,6 +66,12 @@ impl Memory {
         }
     }
 
+    /// Another share from here on; less than is used sheds until it is below.
+    pub(super) fn set_share(&mut self, share: usize) {
+        self.share = share;
+        self.slow_mark = share - share / 4;
+    }
+
     pub(super) fn used(&self) -> usize {
         self.used
     }

@@ -116,11 +116,8 @@ impl Shard {
     pub fn new(config: ShardConfig, store: Box<dyn Storage>) -> Shard {
         assert!((1..=SHARDS_MAX).contains(&config.shards), "1 to {SHARDS_MAX} shards");
         assert!(config.id.0 < config.shards, "shards count from 0");
-        let share = |of_broker: usize| of_broker.div_ceil(usize::from(config.shards));
-        let retained = RetainStore::new(
-            share(config.limits.retained_max),
-            share(config.limits.retained_bytes_max),
-        );
+        let (retained_max, retained_bytes_max) = retained_share(&config.limits, config.shards);
+        let retained = RetainStore::new(retained_max, retained_bytes_max);
         Shard {
             id: config.id,
             placement: Placement::new(config.shards, config.placement_seed),
@@ -163,6 +160,7 @@ impl Shard {
             Event::Peer(batch) => self.on_batch(now, batch),
             Event::Authenticated { conn, ticket, verdict } => self.on_authenticated(now, conn, ticket, verdict),
             Event::Acl(acl) => self.on_acl(acl),
+            Event::Limits(limits) => self.on_limits(*limits),
             Event::Identified { conn, user_name } => self.on_identified(conn, user_name),
             Event::Durable(lsn) => self.on_durable(lsn),
             Event::Tick => self.on_tick(now),
@@ -360,6 +358,14 @@ impl Shard {
         self.outboxes.is_empty() && self.effects.is_empty() && self.clients.dirty.is_empty()
     }
 
+    /// Other limits take the place of those in force. O(1): each is asked for where something would grow.
+    fn on_limits(&mut self, limits: Limits) {
+        let shards = self.placement.shards();
+        let (retained_max, retained_bytes_max) = retained_share(&limits, shards);
+        self.retained.set_limits(retained_max, retained_bytes_max);
+        self.clients.set_limits(limits, shards);
+    }
+
     fn next_token(&mut self) -> u64 {
         self.last_token += 1;
         self.last_token
@@ -489,6 +495,12 @@ impl Shard {
             _ => {}
         }
     }
+}
+
+/// Messages and bytes that one shard may retain.
+fn retained_share(limits: &Limits, shards: u16) -> (usize, usize) {
+    let share = |of_broker: usize| of_broker.div_ceil(usize::from(shards));
+    (share(limits.retained_max), share(limits.retained_bytes_max))
 }
 
 #[cfg(test)]

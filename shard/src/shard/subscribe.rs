@@ -24,7 +24,7 @@ use crate::router::{FilterId, GroupId, GroupRef, Member};
 use crate::session::{SessionKey, SubscriptionKey};
 use crate::store::{Lsn, Record};
 use crate::time::Instant;
-use crate::topic::{Subscription, TopicError, TopicFilter};
+use crate::topic::{Subscription, TopicError, TopicFilter, TopicLimits};
 
 /// Subscriptions and announcements that wait for other shards.
 #[derive(Debug, Default)]
@@ -336,7 +336,11 @@ impl Shard {
         index: u32,
         unsubscribe: &Unsubscribe<'_>,
     ) -> Result<(), CloseReason> {
-        let limits = self.clients.limits.topic.clone();
+        // The limits may have been wider when it was granted.
+        let limits = TopicLimits {
+            levels_max: u16::MAX,
+            bytes_max: u16::MAX,
+        };
         let mut unwanted: SmallVec<[Subscription<'_>; 8]> = SmallVec::new();
         for text in unsubscribe.filters.iter() {
             match Subscription::parse(text, &limits) {

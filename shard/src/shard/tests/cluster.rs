@@ -165,6 +165,14 @@ impl Cluster {
         }
     }
 
+    /// Other limits count from here on.
+    pub(super) fn set_limits(&mut self, limits: &Limits) {
+        for at in 0..self.shards.len() {
+            self.shards[at].handle(self.now, Event::Limits(Box::new(limits.clone())));
+            self.flush(at);
+        }
+    }
+
     /// What the broker told about denials since it was asked last.
     pub(super) fn take_denied(&mut self) -> Vec<String> {
         std::mem::take(&mut self.denied)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::cluster::*;
 use crate::error::DropReason;
 use crate::limits::{Limits, SlowSubscriber};
+use crate::topic::TopicLimits;
 
 fn slow(policy: SlowSubscriber) -> Limits {
     Limits {
@@ -297,4 +298,93 @@ fn retained_messages_wait_once_however_often_they_are_asked_for() {
     // Two are in flight; all that was asked for later is still to come.
     assert_eq!(cluster.stats().queued, 5);
     assert_eq!(acknowledge_all(&mut cluster, subscriber).len(), 7);
+}
+
+/// Other limits: nothing that is there goes, and nothing more comes in until there is room.
+#[test]
+fn lowered_limits_drop_nothing_that_is_there() {
+    for shards in [1, 2] {
+        let mut cluster = Cluster::with_limits(shards, &slow(SlowSubscriber::DropNewest));
+        let (subscriber, publisher, id) = pair(&mut cluster, shards, false);
+        let long = "long/".repeat(9) + "topic";
+        cluster.send(subscriber, &subscribe_bytes(2, &[(&long, 1), ("other", 1)]));
+        for topic in ["r/1", "r/2", "r/3"] {
+            cluster.send(publisher, &publish_bytes(topic, b"kept", 0, true, 0));
+        }
+        cluster.settle();
+        cluster.take(subscriber);
+        publish(&mut cluster, publisher, 0..10);
+        cluster.set_limits(&Limits {
+            inflight_max: 1,
+            queued_messages_max: 1,
+            retained_max: 1,
+            retained_bytes_max: 1,
+            subscriptions_max: 1,
+            sessions_max: 1,
+            client_id_bytes_max: 1,
+            topic: TopicLimits {
+                levels_max: 2,
+                bytes_max: 8,
+            },
+            ..slow(SlowSubscriber::DropNewest)
+        });
+        publish(&mut cluster, publisher, 10..12);
+        assert_eq!(cluster.stats().dropped_for(DropReason::QueueFull), 2);
+        assert_eq!(acknowledge_all(&mut cluster, subscriber), texts(0..10));
+        publish(&mut cluster, publisher, 12..13);
+        assert_eq!(acknowledge_all(&mut cluster, subscriber), texts(12..13));
+
+        // What is retained stays, can be replaced by as much, and by no more.
+        cluster.send(publisher, &publish_bytes("r/1", b"new!", 0, true, 0));
+        cluster.send(publisher, &publish_bytes("r/4", b"x", 0, true, 0));
+        cluster.settle();
+        assert_eq!(cluster.stats().retained, 3);
+        cluster.send(subscriber, &subscribe_bytes(3, &[("other", 0), ("further", 0)]));
+        cluster.settle();
+        assert_eq!(cluster.take(subscriber), [Seen::SubAck(3, vec![0, 0x80])]);
+        // A filter that was granted under other limits can be given back.
+        cluster.send(subscriber, &unsubscribe_bytes(4, &[&long]));
+        cluster.settle();
+        assert_eq!(cluster.take(subscriber), [Seen::UnsubAck(4)]);
+        assert!(cluster.routes().iter().all(|(filter, _)| *filter != long));
+        assert!(!cluster.is_closed(subscriber) && !cluster.is_closed(publisher));
+
+        cluster.set_limits(&Limits::default());
+        cluster.cut(subscriber);
+        let again = cluster.connect(&id, false);
+        publish(&mut cluster, publisher, 20..120);
+        assert_eq!(acknowledge_all(&mut cluster, again), texts(20..120));
+        cluster.check_quiet();
+    }
+}
+
+#[test]
+fn a_packet_under_way_is_held_to_the_limit_of_its_end() {
+    let mut cluster = Cluster::new(1);
+    let client = cluster.connect("c", true);
+    let packet = publish_bytes("t", &[b'x'; 500], 1, false, 7);
+    cluster.send(client, &packet[..100]);
+    cluster.set_limits(&Limits {
+        packet_bytes_max: 200,
+        connect_bytes_max: 200,
+        ..Limits::default()
+    });
+    assert!(!cluster.is_closed(client));
+    cluster.send(client, &packet[100..]);
+    assert_eq!(cluster.take(client), [], "its sender knows that it did not arrive");
+    assert!(cluster.is_closed(client));
+}
+
+#[test]
+fn sessions_that_wait_stay_when_none_expires_any_more() {
+    let expiry = |seconds| Limits {
+        session_expiry: Duration::from_secs(seconds),
+        ..Limits::default()
+    };
+    let mut cluster = Cluster::with_limits(1, &expiry(10));
+    let client = cluster.connect("c", false);
+    cluster.cut(client);
+    cluster.set_limits(&expiry(0));
+    cluster.advance(Duration::from_secs(60));
+    assert_eq!(cluster.stats().sessions, 1);
 }
