@@ -1,5 +1,7 @@
 //! Starts the shards, waits for a signal, and ends them.
 
+mod reload;
+
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
@@ -18,21 +20,28 @@ use tracing::{error, info, warn};
 
 use crate::admin::Admin;
 use crate::auth::{Authenticator, Secrets};
-use crate::config::{Config, TlsUserName};
+use crate::config::{Config, Given, TlsUserName};
 use crate::listener::{Acceptor, AcceptorConfig, ListenSocket, Listening};
+use crate::logging::LogSwitch;
 use crate::preflight::{Host, PreflightError};
 use crate::runtime::clock::Clock;
 use crate::runtime::executor::{Control, Executor, ExecutorConfig};
 use crate::runtime::mesh::Mesh;
+use crate::runtime::question::Reply;
 use crate::runtime::report::Reports;
 use crate::service::{self, Watchdog};
 use crate::startup;
 use crate::transport::tls::TlsServer;
+pub(crate) use reload::Outcome;
 
 /// A running broker: threads that serve clients until a signal comes.
 #[derive(Debug)]
 pub struct Broker {
+    /// In force.
     config: Config,
+    /// The same as text.
+    given: Given,
+    log: LogSwitch,
     mesh: Arc<Mesh<PeerBatch, Control>>,
     events: flume::Receiver<ProcessEvent>,
     shards: Vec<JoinHandle<()>>,
@@ -47,7 +56,9 @@ pub struct Broker {
 
 /// What the main thread waits for.
 #[derive(Debug)]
-enum ProcessEvent {
+pub(crate) enum ProcessEvent {
+    /// An operator asks for what SIGHUP does, and wants to know what came of it.
+    Reload(Reply<Result<Outcome, String>>),
     /// A signal that asks the process to end, or SIGHUP.
     Signal(i32),
     /// The shard's executor is made, and it runs.
@@ -65,7 +76,13 @@ impl Broker {
     ///
     /// # Errors
     /// [`PreflightError`]: the host let the checks pass and yet refused a ring, a thread or a descriptor.
-    pub fn start(config: Config, secrets: &Secrets, host: Host) -> Result<Broker, PreflightError> {
+    pub fn start(
+        config: Config,
+        secrets: &Secrets,
+        given: Given,
+        host: Host,
+        log: LogSwitch,
+    ) -> Result<Broker, PreflightError> {
         // Chosen once: the shards and the admin listener must agree where a client lives.
         let placement_seed = config.placement_seed.unwrap_or_else(random);
         let config = Config {
@@ -113,6 +130,7 @@ impl Broker {
                 listener,
                 &mesh,
                 &reports,
+                sender,
             )?),
             None => None,
         };
@@ -139,6 +157,8 @@ impl Broker {
         service::ready(&format!("serves clients on {} shards", shards.len()));
         Ok(Broker {
             config,
+            given,
+            log,
             mesh,
             events,
             shards,
@@ -154,13 +174,11 @@ impl Broker {
     pub fn run(mut self) -> ExitCode {
         loop {
             match self.next_event() {
-                Some(ProcessEvent::Signal(SIGHUP)) => {
-                    service::reloading();
-                    service::ready(if self.reload() {
-                        "reloaded"
-                    } else {
-                        "a reload was refused: see the log"
-                    });
+                // What came of it is in the log.
+                Some(ProcessEvent::Signal(SIGHUP)) => drop(self.reload()),
+                Some(ProcessEvent::Reload(reply)) => {
+                    let outcome = self.reload();
+                    reply.send(outcome);
                 }
                 Some(ProcessEvent::Signal(signal)) => {
                     info!(signal, "stopping");
@@ -184,7 +202,7 @@ impl Broker {
         while running > 0 {
             match self.events.recv_deadline(until) {
                 Ok(ProcessEvent::ShardEnded { .. }) => running -= 1,
-                Ok(ProcessEvent::Signal(_) | ProcessEvent::ShardRuns) => {}
+                Ok(ProcessEvent::Signal(_) | ProcessEvent::Reload(_) | ProcessEvent::ShardRuns) => {}
                 Err(_) => {
                     error!(shards = running, "not stopped in time");
                     return ExitCode::FAILURE;
@@ -212,41 +230,6 @@ impl Broker {
                 Err(flume::RecvTimeoutError::Disconnected) => return None,
             }
         }
-    }
-}
-
-impl Broker {
-    /// Reads the files that say who clients are and what they may do, and the certificates, again. All of them count from here on, or none: then it is
-    /// false.
-    fn reload(&self) -> bool {
-        let secrets = match Secrets::load(&self.config) {
-            Ok(secrets) => secrets,
-            Err(error) => {
-                error!(%error, "not reloaded: what was read before stays in force");
-                return false;
-            }
-        };
-        if let Some(authenticator) = &self.authenticator {
-            authenticator.replace(&secrets);
-        }
-        if let Some(admin) = &self.admin {
-            admin.replace(&secrets);
-        }
-        if let Some(acl) = &secrets.acl {
-            for shard in 0..self.mesh.shards() {
-                self.mesh.control(shard_id(shard), Control::Acl(Arc::clone(acl)));
-            }
-        }
-        for (server, files) in self.tls.iter().zip(&secrets.tls) {
-            if let (Some(server), Some(files)) = (server, files) {
-                server.replace(files);
-            }
-        }
-        secrets.warn_of_expiry();
-        let users = secrets.passwords.as_ref().map(|passwords| passwords.len());
-        let acl_users = secrets.acl.as_ref().map(|acl| acl.users());
-        info!(users, acl_users, "reloaded");
-        true
     }
 }
 
@@ -339,8 +322,8 @@ fn wait_until_all_run(events: &flume::Receiver<ProcessEvent>, shards: usize) -> 
     while running < shards {
         match events.recv() {
             Ok(ProcessEvent::ShardRuns) => running += 1,
-            // What is being read is fresh.
-            Ok(ProcessEvent::Signal(SIGHUP)) => {}
+            // What is being read is fresh. Nobody can ask yet.
+            Ok(ProcessEvent::Signal(SIGHUP) | ProcessEvent::Reload(_)) => {}
             Ok(ProcessEvent::Signal(signal)) => std::process::exit(128 + signal),
             Ok(ProcessEvent::ShardEnded { shard, failure }) => {
                 let cause = failure.unwrap_or_else(|| "its thread ended".to_owned());

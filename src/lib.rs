@@ -1,6 +1,6 @@
 //! RingMQ, the process: everything that touches the operating system around the shards of `ringmq_shard`.
 //!
-//! [`config`] says what the operator wants, [`auth`] who clients are, [`preflight`] what the host grants, which [`doctor`] tells without starting anything, [`client`] is the other side, for a command line, [`broker`] starts and ends the rest:
+//! [`config`] says what the operator wants, [`auth`] who clients are, [`preflight`] what the host grants, which [`doctor`] tells without starting anything, [`client`] is the other side, for a command line, [`operator`] asks a running broker, [`broker`] starts and ends the rest:
 //! `listener` accepts sockets, `runtime` has one pinned thread per shard, `transport` moves bytes, `sys`
 //! publishes what the broker knows about itself, `admin` answers operators over HTTP, and `service` tells a service manager that all is well. No MQTT is decided here; imports point inward, to `ringmq_shard`.
 #![deny(unsafe_code)]
@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod error;
 mod listener;
 pub mod logging;
+pub mod operator;
 pub mod preflight;
 mod runtime;
 mod service;

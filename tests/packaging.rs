@@ -62,7 +62,8 @@ fn packaged_settings_are_good_with_their_examples_in_use() {
 #[test]
 fn the_unit_is_one_that_systemd_takes() {
     let unit = text("systemd/ringmq.service");
-    for line in ["Type=notify", "ExecReload=/bin/kill -HUP $MAINPID", "WatchdogSec=30s"] {
+    let reload = "ExecReload=/usr/bin/ringmq reload --config /etc/ringmq/ringmq.toml";
+    for line in ["Type=notify", reload, "WatchdogSec=30s"] {
         assert!(unit.lines().any(|it| it == line), "{line}");
     }
     if !is_installed("systemd-analyze") {

@@ -8,6 +8,7 @@
 //! DELETE /api/clients/ID        ends its connection
 //! GET    /api/retained/TOPIC    the payload
 //! DELETE /api/retained/TOPIC    removes it
+//! POST   /api/reload            reads settings and files again, as SIGHUP; what came of it
 //! ```
 //! `ID` and `TOPIC` are percent-encoded; slashes of a topic may stand as they are. A search looks at shard after shard, page by
 //! page, and ends after [`SEARCH_TIME`] with what it has and where to go on.
@@ -38,6 +39,8 @@ impl App {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         let deletes = *method == Method::DELETE;
         let answer = match path.split_once('/') {
+            None if path == "reload" && *method != Method::POST => return not_allowed("POST"),
+            None if path == "reload" => self.reload().await,
             None if !reads => return not_allowed("GET, HEAD"),
             None => match path {
                 "shards" => Ok(self.all_shards().await),
@@ -66,9 +69,9 @@ impl App {
         let shards: Vec<Value> = shards.iter().enumerate().map(shard).collect();
         answer(&json!({
             "version": crate::VERSION,
-            "started_at": self.facts.started_at,
-            "connections_max": self.facts.connections_max,
-            "memory_bytes_max": self.facts.memory_bytes_max,
+            "started_at": self.admin.facts().started_at,
+            "connections_max": self.admin.facts().connections_max,
+            "memory_bytes_max": self.admin.facts().memory_bytes_max,
             "sockets_accepted": self.reports.accepted.load(Ordering::Relaxed),
             "sockets_rejected": self.reports.rejected().iter().sum::<u64>(),
             "shards": shards,
@@ -204,6 +207,18 @@ impl App {
         }
     }
 
+    /// What came of it, 409 where it was refused.
+    async fn reload(&self) -> Result<Answer, Refusal> {
+        let (reply, outcome) = self.shards.reply();
+        let late = || Refusal::Unavailable("the broker has not answered: see its log".to_owned());
+        self.admin.ask_to_reload(reply).map_err(|()| late())?;
+        info!("a reload is asked for by an operator");
+        match self.shards.wait(&outcome, RELOAD_TIME).await.ok_or_else(late)? {
+            Ok(outcome) => Ok(answer(&outcome)),
+            Err(why) => Ok(body(StatusCode::CONFLICT, JSON, json!({ "error": why }).to_string())),
+        }
+    }
+
     async fn retained(&self, topic: Topic) -> Result<Answer, Refusal> {
         let found = self
             .shards
@@ -238,11 +253,11 @@ impl App {
     }
 
     fn home(&self, client_id: &str) -> ShardId {
-        hash::home(client_id, self.shards.len(), self.facts.placement_seed)
+        hash::home(client_id, self.shards.len(), self.admin.facts().placement_seed)
     }
 
     fn owner(&self, topic: &Topic) -> ShardId {
-        hash::retained_owner(topic.as_str(), self.shards.len(), self.facts.placement_seed)
+        hash::retained_owner(topic.as_str(), self.shards.len(), self.admin.facts().placement_seed)
     }
 }
 
@@ -412,6 +427,8 @@ fn number_or<T: std::str::FromStr>(text: &str, why: &'static str) -> Result<T, R
     text.parse().map_err(|_| Refusal::Invalid(why))
 }
 
+/// Files are read and compiled meanwhile; shorter than a request may take.
+const RELOAD_TIME: Duration = Duration::from_secs(8);
 const JSON: &str = "application/json";
 const LIMIT: &str = "limit must be 1 to 1000";
 const NO_CLIENT: Refusal = Refusal::NotFound("no client has this Client Identifier");

@@ -46,7 +46,7 @@ impl Format {
     }
 }
 
-/// What does not change while the process runs.
+/// What changes with the settings only.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     /// Seconds since 1970.
@@ -66,6 +66,12 @@ impl Facts {
             memory_bytes_max: config.limits.memory_bytes_max as u64,
             placement_seed,
         }
+    }
+
+    /// The broker has other limits from here on.
+    pub(super) fn update(&mut self, config: &Config) {
+        self.connections_max = config.connections_max as u64;
+        self.memory_bytes_max = config.limits.memory_bytes_max as u64;
     }
 }
 

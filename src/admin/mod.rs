@@ -23,10 +23,12 @@ use std::thread;
 use ringmq_shard::shard::PeerBatch;
 
 use crate::auth::{Secrets, Token};
+use crate::broker::{Outcome, ProcessEvent};
 use crate::config::Config;
 use crate::runtime::doorbell::Doorbell;
 use crate::runtime::executor::Control;
 use crate::runtime::mesh::Mesh;
+use crate::runtime::question::Reply;
 use crate::runtime::report::Reports;
 use metrics::Facts;
 use routes::App;
@@ -38,8 +40,11 @@ use shards::Shards;
 pub(crate) struct Admin {
     /// Who may ask; `None`: whoever reaches the address.
     token: RwLock<Option<Arc<Token>>>,
+    facts: RwLock<Facts>,
     /// The broker stops.
     stopping: AtomicBool,
+    /// To the main thread, which reloads.
+    events: flume::Sender<ProcessEvent>,
 }
 
 impl Admin {
@@ -54,26 +59,32 @@ impl Admin {
         listener: TcpListener,
         mesh: &Arc<Mesh<PeerBatch, Control>>,
         reports: &Arc<Reports>,
+        events: flume::Sender<ProcessEvent>,
     ) -> io::Result<Arc<Admin>> {
         let admin = Arc::new(Admin {
             token: RwLock::new(secrets.admin_token.clone()),
+            facts: RwLock::new(Facts::of(config, placement_seed)),
             stopping: AtomicBool::new(false),
+            events,
         });
         let bell = Arc::new(Doorbell::new()?);
-        let facts = Facts::of(config, placement_seed);
         let cores = spare_cores(config);
         let (mesh, reports) = (Arc::clone(mesh), Arc::clone(reports));
         let shared = Arc::clone(&admin);
         thread::Builder::new().name("ringmq-admin".into()).spawn(move || {
             keep_off(&cores);
             let shards = Shards::new(mesh, Arc::clone(&bell));
-            Server::new(listener, bell, App::new(shared, shards, reports, facts)).run();
+            Server::new(listener, bell, App::new(shared, shards, reports)).run();
         })?;
         Ok(admin)
     }
 
-    /// From here on this token counts.
-    pub(crate) fn replace(&self, secrets: &Secrets) {
+    /// From here on this token counts, and these limits are told.
+    pub(crate) fn replace(&self, secrets: &Secrets, config: &Config) {
+        self.facts
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .update(config);
         *self.token.write().unwrap_or_else(PoisonError::into_inner) = secrets.admin_token.clone();
     }
 
@@ -84,6 +95,18 @@ impl Admin {
 
     fn token(&self) -> Option<Arc<Token>> {
         self.token.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has the main thread reload.
+    ///
+    /// # Errors
+    /// It is gone: the process ends.
+    fn ask_to_reload(&self, reply: Reply<Result<Outcome, String>>) -> Result<(), ()> {
+        self.events.send(ProcessEvent::Reload(reply)).map_err(drop)
+    }
+
+    fn facts(&self) -> Facts {
+        *self.facts.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_stopping(&self) -> bool {

@@ -25,7 +25,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use ringmq_shard::shard::ShardId;
 
 use super::api::Slowest;
-use super::metrics::{self, Facts, Format};
+use super::metrics::{self, Format};
 use super::page::Page;
 use super::server::Alarms;
 use super::shards::Shards;
@@ -35,10 +35,9 @@ use crate::runtime::report::Reports;
 /// Answers requests.
 #[derive(Debug)]
 pub(super) struct App {
-    admin: Arc<Admin>,
+    pub(super) admin: Arc<Admin>,
     pub(super) shards: Shards,
     pub(super) reports: Arc<Reports>,
-    pub(super) facts: Facts,
     page: Page,
     /// The last answer about the slowest clients, and when it was made.
     pub(super) slowest: RefCell<Option<(Instant, Slowest)>>,
@@ -47,12 +46,11 @@ pub(super) struct App {
 pub(super) type Answer = Response<Full<Bytes>>;
 
 impl App {
-    pub(super) fn new(admin: Arc<Admin>, shards: Shards, reports: Arc<Reports>, facts: Facts) -> App {
+    pub(super) fn new(admin: Arc<Admin>, shards: Shards, reports: Arc<Reports>) -> App {
         App {
             admin,
             shards,
             reports,
-            facts,
             page: Page::new(),
             slowest: RefCell::default(),
         }
@@ -82,9 +80,18 @@ impl App {
         }
         let Some(token) = self.admin.token() else {
             let host = request.headers().get(header::HOST);
-            return (!host.is_none_or(is_this_host)).then(|| {
+            if !host.is_none_or(is_this_host) {
                 let why = "without a token, ask for an address by number, or for localhost";
-                text(StatusCode::MISDIRECTED_REQUEST, why)
+                return Some(text(StatusCode::MISDIRECTED_REQUEST, why));
+            }
+            // A form on any page can send POST here; browsers say whose page it is (RFC 6454).
+            let origin = request.headers().get(header::ORIGIN);
+            let foreign = origin.is_some_and(|origin| !is_of(origin, host));
+            return (foreign && *request.method() == Method::POST).then(|| {
+                text(
+                    StatusCode::FORBIDDEN,
+                    "without a token, other pages ask for nothing here",
+                )
             });
         };
         let given = request.headers().get(header::AUTHORIZATION).and_then(bearer);
@@ -122,7 +129,7 @@ impl App {
         let accepted = request.headers().get_all(header::ACCEPT);
         let format = Format::among(accepted.iter().filter_map(|accepted| accepted.to_str().ok()));
         let numbers = self.shards.numbers().await;
-        match metrics::encode(format, &self.facts, &self.reports, numbers) {
+        match metrics::encode(format, &self.admin.facts(), &self.reports, numbers) {
             Ok(encoded) => body(StatusCode::OK, format.content_type(), encoded),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         }
@@ -180,6 +187,12 @@ fn is_this_host(host: &HeaderValue) -> bool {
         None => host.split(':').next().unwrap_or_default(),
     };
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+/// Whether a page of this listener asks.
+fn is_of(origin: &HeaderValue, host: Option<&HeaderValue>) -> bool {
+    let own = origin.as_bytes().strip_prefix(b"http://");
+    own.is_some() && own == host.map(HeaderValue::as_bytes)
 }
 
 fn list(shards: &[ShardId]) -> String {

@@ -105,13 +105,23 @@ impl Shards {
         if self.silent_for(ANSWER_TIME).contains(&shard) {
             return Err(Silent(shard));
         }
-        let (reply, answer) = Reply::new(&self.bell);
+        let (reply, answer) = self.reply();
         self.put(shard, question(reply));
-        let until = Instant::now() + ANSWER_TIME;
+        self.wait(&answer, ANSWER_TIME).await.ok_or(Silent(shard))
+    }
+
+    /// A place for an answer that this thread waits for.
+    pub(super) fn reply<T>(&self) -> (Reply<T>, flume::Receiver<T>) {
+        Reply::new(&self.bell)
+    }
+
+    /// What comes there within `time`.
+    pub(super) async fn wait<T>(&self, answer: &flume::Receiver<T>, time: Duration) -> Option<T> {
+        let until = Instant::now() + time;
         self.alarms.set(until);
         poll_fn(|_| match answer.try_recv() {
-            Ok(answer) => Poll::Ready(Ok(answer)),
-            Err(_) if Instant::now() >= until => Poll::Ready(Err(Silent(shard))),
+            Ok(answer) => Poll::Ready(Some(answer)),
+            Err(_) if Instant::now() >= until => Poll::Ready(None),
             Err(_) => Poll::Pending,
         })
         .await

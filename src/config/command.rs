@@ -23,6 +23,8 @@ pub(super) enum Task {
         /// For programs rather than people.
         json: bool,
     },
+    /// Have the broker that runs with these settings read them again.
+    Reload,
     /// Publish messages.
     Publish(Box<PubArgs>),
     /// Print messages.
@@ -58,6 +60,7 @@ impl Typed {
                     .subcommand_matches(DOCTOR)
                     .is_some_and(|flags| flags.get_flag(JSON)),
             },
+            Some(RELOAD) => Task::Reload,
             Some(PASSWD) => Task::Passwd(own_args(&matches)?),
             Some(MAN) => Task::Man(own_args(&matches)?),
             Some(COMPLETIONS) => Task::Completions(own_args(&matches)?),
@@ -107,6 +110,9 @@ pub(super) fn command() -> Command {
                         .help("Print JSON rather than lines"),
                 ),
         )
+        .subcommand(Args::augment_args(Command::new(RELOAD)).about(
+            "Have the running broker read its settings and files again, and say what came of it: exit code 1 if they were refused",
+        ))
         .subcommand(PasswdArgs::command())
         .subcommand(PubArgs::command())
         .subcommand(SubArgs::command())
@@ -136,6 +142,7 @@ const CHECK: &str = "check";
 const PRINT: &str = "config";
 const DOCTOR: &str = "doctor";
 const JSON: &str = "json";
+const RELOAD: &str = "reload";
 const PASSWD: &str = "passwd";
 const MAN: &str = "man";
 const COMPLETIONS: &str = "completions";

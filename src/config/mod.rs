@@ -19,6 +19,7 @@ mod nearest;
 mod print;
 mod proxy;
 mod rates;
+mod reload;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -50,6 +51,7 @@ pub use log::{LogFormat, LogModule, LogSetting, LogSettingError};
 pub(crate) use memory::usable_bytes;
 pub use proxy::{Network, NetworkError, ProxyConfig};
 pub use rates::ConnectionRates;
+pub use reload::{Given, Reloaded};
 pub use tls::{ClientCertificates, TlsConfig, TlsUserName, TlsVersion};
 pub use websocket::WebSocketConfig;
 
@@ -94,7 +96,7 @@ pub struct Config {
 #[derive(Debug)]
 pub enum Order {
     /// Start the broker.
-    Serve(Box<Config>, Secrets),
+    Serve(Box<Config>, Secrets, Given),
     /// Look at the host.
     Doctor {
         /// What the broker would be started with.
@@ -102,6 +104,8 @@ pub enum Order {
         /// For programs rather than people.
         json: bool,
     },
+    /// Have the broker that runs with these settings read them again.
+    Reload(Box<Config>),
     /// Publish messages.
     Publish(Box<PubArgs>),
     /// Print messages.
@@ -194,13 +198,19 @@ pub enum ConfigError {
     },
 }
 
-/// Why there is no configuration.
+/// Why there is no configuration. Each says where, in one line.
 #[derive(Debug, Error)]
-enum LoadError {
+pub enum LoadError {
+    /// The command line, or a variable of the environment.
+    #[error(transparent)]
+    CommandLine(#[from] clap::Error),
+    /// The configuration file.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Settings that cannot hold together.
     #[error(transparent)]
     Contradiction(Box<Contradiction>),
+    /// A file that the settings name.
     #[error(transparent)]
     Secrets(#[from] SecretError),
 }
@@ -209,7 +219,7 @@ enum LoadError {
 #[derive(Debug, Error)]
 #[error("{}{error}{}", before.as_ref().map(|place| format!("{place}: ")).unwrap_or_default(),
         after.as_ref().map(|(flag, place)| format!(" ({flag}: {place})")).unwrap_or_default())]
-struct Contradiction {
+pub struct Contradiction {
     error: ConfigError,
     /// Of the setting that is judged.
     before: Option<Source>,
@@ -242,19 +252,29 @@ impl Config {
             Task::Publish(args) => return Order::Publish(args.clone()),
             Task::Subscribe(args) => return Order::Subscribe(args.clone()),
             Task::Serve | Task::Check => match Config::with_secrets(&typed) {
-                Ok((config, secrets)) if typed.task == Task::Serve => return Order::Serve(Box::new(config), secrets),
-                Ok((_, secrets)) => format!("the configuration is good\n{}", secrets.notes()),
+                Ok((config, secrets, given)) if typed.task == Task::Serve => {
+                    return Order::Serve(Box::new(config), secrets, given);
+                }
+                Ok((_, secrets, _)) => format!("the configuration is good\n{}", secrets.notes()),
                 Err(error) => refuse(&error),
             },
             Task::Doctor { json } => {
-                let (config, ..) = Config::layered(&typed).unwrap_or_else(|error| refuse(&error));
+                let (config, ..) = Config::layered(&typed, &available()).unwrap_or_else(|error| refuse(&error));
                 return Order::Doctor {
                     config: Box::new(config),
                     json: *json,
                 };
             }
+            Task::Reload => {
+                let (config, ..) = Config::layered(&typed, &available()).unwrap_or_else(|error| {
+                    eprintln!("ringmq: not reloaded: {error}");
+                    std::process::exit(1);
+                });
+                return Order::Reload(Box::new(config));
+            }
             Task::Print => {
-                let (_, broker, listeners) = Config::layered(&typed).unwrap_or_else(|error| refuse(&error));
+                let (_, broker, listeners) =
+                    Config::layered(&typed, &available()).unwrap_or_else(|error| refuse(&error));
                 print::print(&broker, &listeners)
             }
             Task::Passwd(args) => auth::passwd(args).unwrap_or_else(|error| refuse(&error)),
@@ -265,18 +285,19 @@ impl Config {
         std::process::exit(0);
     }
 
-    fn with_secrets(typed: &Typed) -> Result<(Config, Secrets), LoadError> {
-        let (config, _, _) = Config::layered(typed)?;
+    fn with_secrets(typed: &Typed) -> Result<(Config, Secrets, Given), LoadError> {
+        let available = available();
+        let (config, broker, listeners) = Config::layered(typed, &available)?;
         let secrets = Secrets::load(&config)?;
-        Ok((config, secrets))
+        Ok((config, secrets, Given::new(&broker, &listeners, &available)))
     }
 
-    fn layered(typed: &Typed) -> Result<(Config, Layer, Vec<Layer>), LoadError> {
+    fn layered(typed: &Typed, available: &[usize]) -> Result<(Config, Layer, Vec<Layer>), LoadError> {
         let file = match typed.matches.get_one::<std::path::PathBuf>("config") {
             Some(path) => File::read(path)?,
             None => File::default(),
         };
-        Config::in_force(&typed.line, &file, &available())
+        Config::in_force(&typed.line, &file, available)
     }
 
     /// Judges a command line and a file that are readable, with the layers that the result is from.

@@ -167,6 +167,11 @@ impl Acceptor {
         any
     }
 
+    /// From here on at most so many connections are open; those that are stay.
+    pub(crate) fn set_connections_max(&mut self, connections_max: usize) {
+        self.config.connections_max = connections_max;
+    }
+
     /// Accepts no more: who waits is refused by the kernel.
     pub(crate) fn close(&mut self, ring: &mut Ring) {
         for (number, listener) in (0..).zip(self.listeners.drain(..)) {

@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ringmq_shard::access::Acl;
 use ringmq_shard::error::{AuthenticationError, CloseReason, CodecError, Denial};
+use ringmq_shard::limits::Limits;
 use ringmq_shard::shard::{
     Admission, ClientId, ConnId, Credentials, Effect, Event, Pass, PeerBatch, Shard, ShardId, UserName,
 };
@@ -49,10 +50,25 @@ pub(crate) enum Control {
     },
     /// An operator wants to know, or to do, something.
     Ask(Box<Question>),
-    /// What clients may do is this from here on.
-    Acl(Arc<Acl>),
+    /// What can change while the broker runs is this from here on.
+    Reload(Box<ShardSettings>),
     /// Close every connection, and end.
     Shutdown,
+}
+
+/// What a shard is told when settings were read again: all of it takes its place between two events.
+#[derive(Clone, Debug)]
+pub(crate) struct ShardSettings {
+    pub(crate) limits: Limits,
+    /// `None`: there was no list, and there is none.
+    pub(crate) acl: Option<Arc<Acl>>,
+    pub(crate) connections_max: usize,
+    pub(crate) write_timeout: Duration,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) spin: Duration,
+    pub(crate) sys_interval: Option<Duration>,
+    /// Dropped once it is in force.
+    pub(crate) applied: flume::Sender<()>,
 }
 
 /// How a shard's thread runs.
@@ -199,7 +215,7 @@ impl Executor {
                     self.take_inbox(now);
                     self.answer(*question, now);
                 }
-                Control::Acl(acl) => self.shard.handle(now, Event::Acl(acl)),
+                Control::Reload(settings) => self.reload(*settings, now),
                 Control::Shutdown => {
                     self.stopping = Some(now + self.config.shutdown_timeout);
                     self.acceptor.close(self.sockets.ring());
@@ -208,6 +224,23 @@ impl Executor {
             }
         }
         any
+    }
+
+    fn reload(&mut self, settings: ShardSettings, now: Instant) {
+        if let Some(acl) = settings.acl {
+            self.shard.handle(now, Event::Acl(acl));
+        }
+        self.config.connect_timeout = settings.limits.connect_timeout;
+        self.shard.handle(now, Event::Limits(Box::new(settings.limits)));
+        self.acceptor.set_connections_max(settings.connections_max);
+        self.sockets.set_write_timeout(settings.write_timeout);
+        self.config.shutdown_timeout = settings.shutdown_timeout;
+        self.config.spin = settings.spin;
+        if self.config.sys_interval != settings.sys_interval {
+            self.config.sys_interval = settings.sys_interval;
+            self.report_at = settings.sys_interval.map(|_| now);
+        }
+        drop(settings.applied);
     }
 
     fn accept(&mut self, now: Instant) -> bool {

@@ -104,6 +104,11 @@ impl Sockets {
         Some(connection.peer)
     }
 
+    /// Another patience with connections that take nothing. Where one is watched already, it counts when that time is over.
+    pub(crate) fn set_write_timeout(&mut self, write_timeout: Duration) {
+        self.write_timeout = write_timeout;
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }

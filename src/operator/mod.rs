@@ -1,0 +1,9 @@
+//! What an operator asks a running broker from a command line: over its admin listener, whose address and token are found
+//! where the broker found them, in flags, environment and file.
+
+mod error;
+mod http;
+mod reload;
+
+pub use error::OperatorError;
+pub use reload::reload;
