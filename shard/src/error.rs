@@ -141,6 +141,9 @@ pub enum CloseReason {
     /// No complete CONNECT in time.
     #[error("no CONNECT in time")]
     ConnectTimeout,
+    /// What was verified of the client held for a time, which is over.
+    #[error("what was verified of the client has expired")]
+    AuthorizationExpired,
     /// An operator ended the connection.
     #[error("closed by an operator")]
     Kicked,
@@ -174,6 +177,7 @@ impl CloseReason {
             CloseReason::SessionTakeover => "takeover",
             CloseReason::KeepAliveTimeout { .. } => "keep_alive_timeout",
             CloseReason::ConnectTimeout => "connect_timeout",
+            CloseReason::AuthorizationExpired => "authorization_expired",
             CloseReason::Kicked => "kicked",
             CloseReason::Shutdown => "shutdown",
             CloseReason::Codec(error) => error.label(),

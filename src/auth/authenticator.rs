@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use ringmq_shard::error::AuthenticationError;
-use ringmq_shard::shard::{ConnId, Credentials, PeerBatch, ShardId, UserName};
+use ringmq_shard::shard::{ConnId, Credentials, PeerBatch, ShardId, Verified};
 
 use super::{Passwords, Secrets};
 use crate::runtime::executor::Control;
@@ -97,13 +97,13 @@ impl Authenticator {
         }
     }
 
-    fn verdict(&self, credentials: &Credentials) -> Result<UserName, AuthenticationError> {
+    fn verdict(&self, credentials: &Credentials) -> Result<Verified, AuthenticationError> {
         let passwords = self.passwords.read().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(passwords) = passwords else {
             return Err(AuthenticationError::Unavailable);
         };
         if passwords.verify(&credentials.user_name, credentials.password.as_deref()) {
-            Ok(Arc::clone(&credentials.user_name))
+            Ok(Arc::clone(&credentials.user_name).into())
         } else {
             Err(AuthenticationError::BadCredentials)
         }

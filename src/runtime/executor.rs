@@ -21,7 +21,7 @@ use ringmq_shard::access::Acl;
 use ringmq_shard::error::{AuthenticationError, CloseReason, CodecError, Denial};
 use ringmq_shard::limits::Limits;
 use ringmq_shard::shard::{
-    Admission, ClientId, ConnId, Credentials, Effect, Event, Pass, PeerBatch, Shard, ShardId, UserName,
+    Admission, ClientId, ConnId, Credentials, Effect, Event, Pass, PeerBatch, Shard, ShardId, Verified,
 };
 use ringmq_shard::time::Instant;
 use tracing::{debug, info};
@@ -46,7 +46,7 @@ pub(crate) enum Control {
     Verdict {
         conn: ConnId,
         ticket: u64,
-        verdict: Result<UserName, AuthenticationError>,
+        verdict: Result<Verified, AuthenticationError>,
     },
     /// An operator wants to know, or to do, something.
     Ask(Box<Question>),

@@ -95,6 +95,15 @@ impl Acl {
         }
     }
 
+    /// As [`rights`](Self::rights), of the client whose own list this is ([`Acl::of_client`]).
+    #[must_use]
+    pub fn own_rights(&self, client_id: &str, user_name: Option<&str>) -> Rights {
+        Rights {
+            entries: ANONYMOUS,
+            ..self.rights(client_id, user_name)
+        }
+    }
+
     /// Whether the client may do this with this topic.
     ///
     /// O(log entries) comparisons for entries that are a Topic Name or end in their only wildcard, `#`; beside them, each

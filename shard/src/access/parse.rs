@@ -41,6 +41,9 @@ pub enum AclLineError {
     /// `user` and nothing more.
     #[error("user needs a name")]
     NoUser,
+    /// `user` in the list of one client.
+    #[error("a client's own list has no user lines")]
+    OtherUser,
     /// `topic` or `pattern` and nothing more.
     #[error("a topic is missing")]
     NoTopic,
@@ -98,6 +101,32 @@ impl Acl {
         Ok(Acl {
             entries: clients.into_iter().map(Collected::compile).collect(),
             by_user,
+            patterns: patterns.compile(),
+        })
+    }
+}
+
+impl Acl {
+    /// Reads and compiles the list of one client, each of its lines a `topic` or a `pattern` as in [`parse`](Self::parse).
+    ///
+    /// # Errors
+    /// The first line that is none, or that names a user.
+    pub fn of_client<'a>(lines: impl IntoIterator<Item = &'a str>) -> Result<Acl, AclError> {
+        let (mut own, mut patterns) = (Collected::default(), Collected::default());
+        for (line, text) in lines.into_iter().enumerate().map(|(at, text)| (at + 1, text)) {
+            match Line::parse(text).map_err(|error| AclError { line, error })? {
+                Line::Nothing => {}
+                Line::User(_) => {
+                    let error = AclLineError::OtherUser;
+                    return Err(AclError { line, error });
+                }
+                Line::Topic(access, filter) => own.add(access, || Matcher::plain(filter)),
+                Line::Pattern(access, filter) => patterns.add(access, || Matcher::pattern(filter)),
+            }
+        }
+        Ok(Acl {
+            entries: vec![own.compile(), Entries::default()],
+            by_user: BTreeMap::new(),
             patterns: patterns.compile(),
         })
     }
@@ -266,6 +295,28 @@ mod tests {
             ("topic read\ta", (1, AclLineError::ControlCharacter)),
         ] {
             assert_eq!(refusal(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_one_client_is_for_whoever_it_is() {
+        let acl = Acl::of_client(["topic read a", "", "# b", "pattern write c/%u"]).unwrap();
+        let rights = acl.own_rights("id", Some("ann"));
+        let who = crate::access::Who {
+            rights,
+            client_id: "id",
+            user_name: Some("ann"),
+        };
+        let allows = |right, topic| acl.allows(who, right, crate::topic::TopicName::from_checked(topic));
+        assert!(allows(Right::Read, "a") && allows(Right::Write, "c/ann"));
+        assert!(!allows(Right::Write, "a") && !allows(Right::Write, "c/bob") && !allows(Right::Read, "b"));
+        for (line, expected) in [
+            ("user ann", AclLineError::OtherUser),
+            ("topic a\nuser bob", AclLineError::ControlCharacter),
+            ("read a", AclLineError::UnknownWord),
+        ] {
+            let error = Acl::of_client(["topic x", line]).expect_err(line);
+            assert_eq!((error.line, error.error), (2, expected));
         }
     }
 

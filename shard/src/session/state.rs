@@ -1,15 +1,16 @@
 //! One session, connected or not.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use indexmap::IndexSet;
 
 use super::{InboundWindow, Outbound};
-use crate::access::Rights;
+use crate::access::{Acl, Rights};
 use crate::codec::QoS;
 use crate::message::{MESSAGE_MEMORY, SharedMessage};
 use crate::router::{FilterId, GroupId};
-use crate::shard::{ClientId, ConnId, ShardId, UserName};
+use crate::shard::{ClientId, ConnId, ShardId, UserName, Verified};
 use crate::store::Lsn;
 use crate::time::Instant;
 
@@ -64,6 +65,26 @@ pub struct Identity {
     pub rights: Rights,
     /// Which list says so; 0: none that was ever in force.
     pub list: u32,
+    /// The client's own list, which counts instead of the broker's; then `rights` are what this one has.
+    pub own: Option<Arc<Acl>>,
+}
+
+impl Identity {
+    /// Of a client that comes with CONNECT.
+    pub(crate) fn new(client_id: &str, verified: Option<&Verified>) -> Identity {
+        let Some(Verified { user_name, acl, .. }) = verified else {
+            return Identity::default();
+        };
+        Identity {
+            rights: acl
+                .as_ref()
+                .map(|acl| acl.own_rights(client_id, Some(user_name)))
+                .unwrap_or_default(),
+            list: 0,
+            user_name: Some(UserName::clone(user_name)),
+            own: acl.clone(),
+        }
+    }
 }
 
 /// What the broker keeps for one client (section 3.1.2.4), and for its connection while there is one.

@@ -18,7 +18,7 @@ use crate::error::{Denial, ProtocolError};
 use crate::limits::DeniedPublish;
 use crate::message::SharedMessage;
 use crate::router::GroupRef;
-use crate::session::{Acknowledged, SentState, Session, SessionKey, SubscriptionKey};
+use crate::session::{Acknowledged, Identity, SentState, Session, SessionKey, SubscriptionKey};
 use crate::stats::Stats;
 use crate::store::Record;
 use crate::time::Instant;
@@ -60,45 +60,55 @@ impl Access {
         }
     }
 
-    /// Whether there is anything to ask.
+    /// Whether there is nothing to ask.
     #[inline]
-    pub(super) fn has_list(&self) -> bool {
-        self.acl.is_some()
+    pub(super) fn is_open_to(&self, session: &Session) -> bool {
+        self.acl.is_none() && session.identity.own.is_none()
     }
 
-    /// Whether the session's client may do this. One comparison where there is no list.
+    /// The list that says what the session's client may do; `None`: there is none, and everything is allowed. Two comparisons then.
+    #[inline]
+    fn list_for<'a>(&'a self, session: &'a mut Session) -> Option<(&'a Acl, &'a Session)> {
+        if session.identity.own.is_some() {
+            let session = &*session;
+            return session.identity.own.as_deref().map(|own| (own, session));
+        }
+        let acl = self.acl.as_deref()?;
+        self.identify(acl, session);
+        Some((acl, session))
+    }
+
+    /// Whether the session's client may do this.
     #[inline]
     pub(super) fn allows(&self, session: &mut Session, right: Right, topic: TopicName<'_>) -> bool {
-        match &self.acl {
-            None => true,
-            Some(acl) => {
-                self.identify(acl, session);
-                acl.allows(who(session), right, topic)
-            }
-        }
+        let list = self.list_for(session);
+        list.is_none_or(|(acl, session)| acl.allows(who(session), right, topic))
     }
 
     /// Whether the client may read the message that is next in the session's queue.
     #[inline]
     pub(super) fn allows_next(&self, session: &mut Session) -> bool {
-        let Some(acl) = &self.acl else { return true };
-        self.identify(acl, session);
+        let Some((acl, session)) = self.list_for(session) else {
+            return true;
+        };
         let next = session.outbound.front();
         next.is_none_or(|next| acl.allows(who(session), Right::Read, next.message.topic()))
     }
 
     /// Whether the client may read the message in flight with this identifier.
     pub(super) fn allows_sent(&self, session: &mut Session, id: PacketId) -> bool {
-        let Some(acl) = &self.acl else { return true };
-        self.identify(acl, session);
+        let Some((acl, session)) = self.list_for(session) else {
+            return true;
+        };
         let message = session.outbound.in_flight(id).and_then(|sent| sent.message.as_ref());
         message.is_none_or(|message| acl.allows(who(session), Right::Read, message.topic()))
     }
 
     /// The messages in flight of this session that its client may not read.
     fn unreadable(&self, session: &mut Session) -> Vec<PacketId> {
-        let Some(acl) = &self.acl else { return Vec::new() };
-        self.identify(acl, session);
+        let Some((acl, session)) = self.list_for(session) else {
+            return Vec::new();
+        };
         let unreadable = |message: &SharedMessage| !acl.allows(who(session), Right::Read, message.topic());
         session
             .outbound
@@ -109,16 +119,11 @@ impl Access {
     }
 
     fn grants(&self, session: &mut Session, wanted: Subscription<'_>, steps: &mut usize) -> bool {
-        match &self.acl {
-            None => true,
-            Some(acl) => {
-                self.identify(acl, session);
-                acl.grants(who(session), wanted, steps)
-            }
-        }
+        let list = self.list_for(session);
+        list.is_none_or(|(acl, session)| acl.grants(who(session), wanted, steps))
     }
 
-    /// Finds out what the list has for the session's client, once per list.
+    /// Finds out what the broker's list has for the session's client, once per list.
     #[inline]
     fn identify(&self, acl: &Acl, session: &mut Session) {
         let identity = &mut session.identity;
@@ -161,7 +166,7 @@ impl Access {
     /// Another event: perhaps in another second.
     #[inline]
     pub(super) fn begin(&mut self, now: Instant) {
-        if self.acl.is_some() && now.since(self.window_start).as_secs() >= 1 {
+        if now.since(self.window_start).as_secs() >= 1 {
             self.window_start = now;
             self.told_in_window = [0; Denial::ALL.len()];
         }
@@ -259,7 +264,7 @@ impl Clients {
 }
 
 impl Shard {
-    /// Another list takes the place of the one in force. It counts from here on, for all clients.
+    /// Another list takes the place of the one in force. It counts from here on, for all clients but those with one of their own.
     pub(super) fn on_acl(&mut self, acl: Arc<Acl>) {
         let access = &mut self.clients.access;
         access.acl = Some(acl);
@@ -286,23 +291,25 @@ impl Shard {
     pub(super) fn may_have_will(
         &mut self,
         client_id: &ClientId,
-        user_name: Option<&UserName>,
+        identity: &Identity,
         topic: TopicName<'_>,
     ) -> Result<bool, ProtocolError> {
         let clients = &mut self.clients;
-        let Some(acl) = &clients.access.acl else {
-            return Ok(true);
+        let user_name = identity.user_name.as_deref();
+        let (acl, rights) = match (&identity.own, &clients.access.acl) {
+            (Some(own), _) => (own, identity.rights),
+            (None, Some(acl)) => (acl, acl.rights(client_id, user_name)),
+            (None, None) => return Ok(true),
         };
-        let user = user_name.map(|name| &**name);
         let who = Who {
-            rights: acl.rights(client_id, user),
+            rights,
             client_id,
-            user_name: user,
+            user_name,
         };
         if acl.allows(who, Right::Write, topic) {
             return Ok(true);
         }
-        let client = (client_id, user_name);
+        let client = (client_id, identity.user_name.as_ref());
         clients
             .access
             .deny(&mut clients.stats, client, Denial::Publish, topic.as_str());

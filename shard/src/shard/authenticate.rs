@@ -9,16 +9,54 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Shard;
 use super::connection::Phase;
 use super::event::{ClientId, ConnId, Effect};
+use super::timers::Timer;
+use crate::access::Acl;
 use crate::codec::Connect;
 use crate::error::{AuthenticationError, CloseReason};
 use crate::time::Instant;
 
 /// A verified user name.
 pub type UserName = Arc<str>;
+
+/// What a verdict has found out about a client.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// Who it is.
+    pub user_name: UserName,
+    /// What it may do, instead of what the broker's list says; `None`: that list counts.
+    pub acl: Option<Arc<Acl>>,
+    /// The connection is closed so long after the verdict; `None`: it may stay.
+    pub expires_in: Option<Duration>,
+}
+
+impl Eq for Verified {}
+
+impl PartialEq for Verified {
+    /// Lists are equal if they are one.
+    fn eq(&self, other: &Verified) -> bool {
+        let same_list = match (&self.acl, &other.acl) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        same_list && self.user_name == other.user_name && self.expires_in == other.expires_in
+    }
+}
+
+impl From<UserName> for Verified {
+    /// Nothing more than the name.
+    fn from(user_name: UserName) -> Verified {
+        Verified {
+            user_name,
+            acl: None,
+            expires_in: None,
+        }
+    }
+}
 
 /// Who may come in on a connection: what its listener says, or what was found out since.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -32,7 +70,24 @@ pub enum Admission {
         anonymous: bool,
     },
     /// It is known who it is.
-    Known(UserName),
+    Known(Box<Verified>),
+}
+
+impl Admission {
+    /// A client of whom nothing is known but its name.
+    #[must_use]
+    pub fn known(user_name: UserName) -> Admission {
+        Admission::Known(Box::new(user_name.into()))
+    }
+
+    /// What is known.
+    #[must_use]
+    pub fn verified(&self) -> Option<&Verified> {
+        match self {
+            Admission::Known(verified) => Some(verified),
+            Admission::Open | Admission::Verify { .. } => None,
+        }
+    }
 }
 
 /// What a client says about itself, for whoever verifies it.
@@ -131,7 +186,7 @@ impl Shard {
         now: Instant,
         conn: ConnId,
         ticket: u64,
-        verdict: Result<UserName, AuthenticationError>,
+        verdict: Result<Verified, AuthenticationError>,
     ) {
         let Some(connection) = self.clients.connections.get_mut(conn.index()) else {
             return;
@@ -140,9 +195,17 @@ impl Shard {
             return;
         }
         match verdict {
-            Ok(user_name) => {
+            Ok(verified) => {
                 self.authenticating.end(ticket);
-                connection.admission = Admission::Known(user_name);
+                let generation = connection.generation;
+                if let Some(expires_in) = verified.expires_in {
+                    let timer = Timer::Expiry {
+                        index: conn.0,
+                        generation,
+                    };
+                    self.timers.set(now + expires_in, timer);
+                }
+                connection.admission = Admission::Known(Box::new(verified));
                 connection.phase = Phase::Opening;
                 // Its CONNECT, and what followed, is in the tail.
                 self.read_again(now, conn);
@@ -156,7 +219,14 @@ impl Shard {
         if let Some(connection) = self.clients.connections.get_mut(conn.index())
             && connection.phase == Phase::Opening
         {
-            connection.admission = Admission::Known(user_name);
+            connection.admission = Admission::known(user_name);
+        }
+    }
+
+    /// What was verified of a client does not hold any longer.
+    pub(super) fn on_expired(&mut self, now: Instant, conn: ConnId, generation: u32) {
+        if self.clients.live_connection((conn, generation)).is_some() {
+            self.close(now, conn, CloseReason::AuthorizationExpired);
         }
     }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::Shard;
-use super::authenticate::{Admission, UserName};
 use super::clients::Clients;
 use super::connection::Phase;
 use super::event::{ClientId, ConnId, Effect};
@@ -54,11 +53,9 @@ impl Shard {
         } else {
             connect.client_id.into()
         };
-        let user_name = match &self.clients.connections[conn.index()].admission {
-            Admission::Known(user_name) => Some(UserName::clone(user_name)),
-            Admission::Open | Admission::Verify { .. } => None,
-        };
-        let will = self.check_will(connect, &client_id, user_name.as_ref())?;
+        let verified = self.clients.connections[conn.index()].admission.verified();
+        let identity = Identity::new(&client_id, verified);
+        let will = self.check_will(connect, &client_id, &identity)?;
         self.clients.stats.packets_received += 1;
 
         self.supersede(now, &client_id, conn);
@@ -88,10 +85,7 @@ impl Shard {
         };
 
         let session = self.clients.session(index);
-        session.identity = Identity {
-            user_name,
-            ..Identity::default()
-        };
+        session.identity = identity;
         session.conn = Some(conn);
         if fault!(ForgetInbound) {
             session.inbound = None;
@@ -136,14 +130,14 @@ impl Shard {
         &mut self,
         connect: &Connect<'_>,
         client_id: &ClientId,
-        user_name: Option<&UserName>,
+        identity: &Identity,
     ) -> Result<Option<Box<WillMessage>>, ProtocolError> {
         let Some(will) = &connect.will else { return Ok(None) };
         let topic = TopicName::new(will.topic, &self.clients.limits.topic).map_err(ProtocolError::InvalidTopicName)?;
         if belongs_to_broker(topic) {
             return Err(ProtocolError::ForbiddenWill);
         }
-        if !self.may_have_will(client_id, user_name, topic)? {
+        if !self.may_have_will(client_id, identity, topic)? {
             return Ok(None);
         }
         Ok(Some(Box::new(WillMessage {

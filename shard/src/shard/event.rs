@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::authenticate::{Admission, Credentials, UserName};
+use super::authenticate::{Admission, Credentials, UserName, Verified};
 use crate::access::Acl;
 use crate::error::{AuthenticationError, CloseReason, Denial};
 use crate::limits::Limits;
@@ -70,7 +70,7 @@ pub enum Event<'a> {
         /// As asked: tells this connection from a later one with its number.
         ticket: u64,
         /// Who it is, or why it is refused.
-        verdict: Result<UserName, AuthenticationError>,
+        verdict: Result<Verified, AuthenticationError>,
     },
     /// What clients may do is this from here on.
     Acl(Arc<Acl>),

@@ -8,7 +8,7 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use super::Shard;
-use super::authenticate::{Admission, UserName};
+use super::authenticate::UserName;
 use super::event::{ClientId, ConnId};
 use crate::codec::QoS;
 use crate::error::CloseReason;
@@ -163,10 +163,9 @@ impl Shard {
         }
         Some(ClientDetail {
             summary: self.summary(session),
-            user_name: connection.and_then(|connection| match &connection.admission {
-                Admission::Known(user_name) => Some(UserName::clone(user_name)),
-                Admission::Open | Admission::Verify { .. } => None,
-            }),
+            user_name: connection
+                .and_then(|connection| connection.admission.verified())
+                .map(|verified| UserName::clone(&verified.user_name)),
             keep_alive: connection.map_or(0, |connection| connection.keep_alive),
             silence: connection.map_or(Duration::ZERO, |connection| now.since(connection.last_received)),
             inbound: session.inbound.as_ref().map_or(0, |window| window.len()),

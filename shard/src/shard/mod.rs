@@ -43,7 +43,7 @@ use peer::Outboxes;
 use subscribe::Subscribing;
 use timers::{Timer, Timers};
 
-pub use authenticate::{Admission, Credentials, UserName};
+pub use authenticate::{Admission, Credentials, UserName, Verified};
 pub use event::{ClientId, ConnId, Effect, Event, Pass, ShardId};
 pub use inspect::{ClientDetail, ClientPage, ClientQuery, ClientSummary, Kicked, Subscription};
 pub use output::{Output, SpareBuffers};
@@ -390,6 +390,7 @@ impl Shard {
                     self.on_session_expiry(now, SessionKey { index, generation });
                 }
                 Timer::Pause { index, generation } => self.on_pause_over(now, ConnId(index), generation),
+                Timer::Expiry { index, generation } => self.on_expired(now, ConnId(index), generation),
                 Timer::Rate { index, generation } => self.on_paid(now, ConnId(index), generation),
                 Timer::Holding { index, generation } => self.on_patience_over(now, SessionKey { index, generation }),
             }

@@ -58,7 +58,8 @@ impl Shard {
                     self.publish_for(now, conn, index, &mut out)?;
                 }
                 // A repeat is judged when it is released; and so is what belongs to the broker.
-                let is_kept = !self.clients.access.has_list()
+                let session = &self.clients.sessions[index as usize];
+                let is_kept = self.clients.access.is_open_to(session)
                     || belongs_to_broker(topic)
                     || self.holds_inbound(index, id)
                     || self.may_publish(index, topic)?;

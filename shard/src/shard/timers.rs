@@ -15,6 +15,8 @@ pub(super) enum Timer {
     SessionExpiry { index: u32, generation: u32 },
     /// The end of a connection's pause.
     Pause { index: u32, generation: u32 },
+    /// The end of what a connection's verdict allowed.
+    Expiry { index: u32, generation: u32 },
     /// What a connection has published is paid for.
     Rate { index: u32, generation: u32 },
     /// The patience of a session's held-back publishers.

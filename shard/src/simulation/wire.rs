@@ -16,7 +16,7 @@ pub(crate) fn connect_by(client_id: &str, clean: bool, user_name: &str, password
     connect_as(client_id, clean, 0, None, Some((user_name, password)))
 }
 
-fn connect_as(
+pub(crate) fn connect_as(
     client_id: &str,
     clean: bool,
     keep_alive: u16,

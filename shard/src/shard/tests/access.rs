@@ -25,13 +25,20 @@ const SHUT: &str = "
     topic write #
     topic deny closed/#";
 
-/// When the right is missing: never, from the start, or because it was taken away while the message waited.
+/// When the right is missing: never, from the start, because it was taken away while the message waited, or because a list of
+/// the client's own says so, where the broker's does not; and when such a list gives it where the broker's does not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Missing {
     Never,
     Always,
     Meanwhile,
+    OwnDenies,
+    OwnGrants,
 }
+
+/// Of the subscriber itself.
+const OWN_OPEN: &str = "topic read +/x";
+const OWN_SHUT: &str = "topic read #\n topic deny shut/#";
 
 /// A way by which a message leaves to a subscriber.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,6 +63,12 @@ enum Path {
     Will,
 }
 
+impl Missing {
+    fn is_from_the_start(self) -> bool {
+        matches!(self, Missing::Always | Missing::OwnDenies)
+    }
+}
+
 const PATHS: [Path; 9] = [
     Path::Live,
     Path::Away,
@@ -73,6 +86,7 @@ struct Scene {
     cluster: Cluster,
     publisher: Client,
     sub: String,
+    own: Option<&'static str>,
     ids: u16,
 }
 
@@ -83,7 +97,12 @@ impl Scene {
             inflight_max: if path == Path::WindowFull { 1 } else { 100 },
             ..Limits::default()
         };
-        let acl = if missing == Missing::Always { SHUT } else { OPEN };
+        let (acl, own) = match missing {
+            Missing::Never | Missing::Meanwhile => (OPEN, None),
+            Missing::Always => (SHUT, None),
+            Missing::OwnDenies => (OPEN, Some(OWN_SHUT)),
+            Missing::OwnGrants => (SHUT, Some(OWN_OPEN)),
+        };
         let mut cluster = Cluster::with_acl(shards, acl, &limits, path == Path::Gated);
         let (id, sub) = (cluster.client_id_on(0, "p"), cluster.client_id_on(shards - 1, "s"));
         let publisher = cluster.connect_as("pub", &id, true);
@@ -91,12 +110,13 @@ impl Scene {
             cluster,
             publisher,
             sub,
+            own,
             ids: 0,
         }
     }
 
     fn come(&mut self) -> Client {
-        let client = self.cluster.connect_as("sub", &self.sub.clone(), false);
+        let client = self.cluster.connect_with_list("sub", &self.sub, false, self.own);
         self.cluster.settle();
         client
     }
@@ -196,7 +216,7 @@ fn run(path: Path, missing: Missing, shards: u16, qos: u8) -> (Scene, Vec<String
             scene.publish("1", qos, false);
             scene.cluster.settle();
             let count = scene.cluster.take_texts(subscriber).len();
-            assert_eq!(count, if missing == Missing::Always { 1 } else { 2 });
+            assert_eq!(count, if missing.is_from_the_start() { 1 } else { 2 });
             scene.cluster.cut(subscriber);
             taken_away(&mut scene);
             subscriber = scene.come();
@@ -217,7 +237,7 @@ fn run(path: Path, missing: Missing, shards: u16, qos: u8) -> (Scene, Vec<String
             while scene.cluster.step(last) {}
             scene.publish("1", qos, false);
             while scene.cluster.step(last) {}
-            let held = if missing == Missing::Always { 1 } else { 2 };
+            let held = if missing.is_from_the_start() { 1 } else { 2 };
             assert!(shards == 1 || scene.cluster.stats().queued == held);
             taken_away(&mut scene);
         }
@@ -237,7 +257,7 @@ fn run(path: Path, missing: Missing, shards: u16, qos: u8) -> (Scene, Vec<String
                     retain: false,
                 };
                 let id = scene.cluster.client_id_on(at, "w");
-                let client = scene.cluster.open_as(crate::shard::Admission::Known("pub".into()));
+                let client = scene.cluster.open_as(crate::shard::Admission::known("pub".into()));
                 scene.cluster.send(client, &connect_with(&id, true, 0, Some(will)));
                 scene.cluster.settle();
                 taken_away(&mut scene);
@@ -265,14 +285,20 @@ fn what_may_not_be_read_leaves_on_no_path() {
     for shards in [1, 2, 3] {
         for path in PATHS {
             for qos in (0..3).filter(|qos| waits(path, shards, *qos)) {
-                for missing in [Missing::Never, Missing::Always, Missing::Meanwhile] {
+                for missing in [
+                    Missing::Never,
+                    Missing::Always,
+                    Missing::Meanwhile,
+                    Missing::OwnDenies,
+                    Missing::OwnGrants,
+                ] {
                     let case = format!("{path:?} {missing:?} {shards} shards QoS {qos}");
                     let (scene, mut texts) = run(path, missing, shards, qos);
                     texts.retain(|text| !text.contains("xx") && !text.contains("first"));
                     texts.sort();
                     let stats = scene.cluster.stats();
                     // The same path carries what may be read.
-                    if missing == Missing::Never {
+                    if matches!(missing, Missing::Never | Missing::OwnGrants) {
                         assert_eq!(texts, ["open/x=1", "shut/x=1"], "{case}");
                         assert_eq!(stats.denied, [0, 0, 0], "{case}");
                     } else {
@@ -284,6 +310,64 @@ fn what_may_not_be_read_leaves_on_no_path() {
                     scene.cluster.check_quiet();
                 }
             }
+        }
+    }
+}
+
+/// What a client's own list says about publishing, subscribing and its Will counts, whatever the broker's says, until it comes with
+/// another, or with none.
+#[test]
+fn a_list_of_its_own_counts_instead_of_the_broker_s() {
+    let own = "topic write mine/#\n topic read only/#\n pattern write by/%u";
+    for shards in [1, 3] {
+        for broker_acl in [OPEN, SHUT, ""] {
+            let mut cluster = Cluster::with_acl(shards, broker_acl, &Limits::default(), false);
+            let other = cluster.connect_with_list("x", "other", true, Some("topic read #"));
+            cluster.send(other, &subscribe_bytes(1, &[("#", 2)]));
+            cluster.settle();
+            cluster.take(other);
+            let id = cluster.client_id_on(shards - 1, "own");
+            let client = cluster.connect_with_list("pub", &id, false, Some(own));
+            for (n, (topic, qos)) in (1..).zip([
+                ("mine/1", 1),
+                ("by/pub", 2),
+                ("shut/x", 1),
+                ("by/sub", 2),
+                ("closed/x", 0),
+            ]) {
+                cluster.send(client, &publish_bytes(topic, b"1", qos, false, n));
+                if qos == 2 {
+                    cluster.send(client, &ack_bytes(PUBREL, n));
+                }
+            }
+            cluster.send(client, &subscribe_bytes(9, &[("only/#", 1), ("mine/#", 1), ("#", 1)]));
+            cluster.settle();
+            assert_eq!(cluster.take_texts(other), ["mine/1=1", "by/pub=1"]);
+            assert!(cluster.take(client).contains(&Seen::SubAck(9, vec![1, 0x80, 1])));
+            // Another list of the broker's changes nothing.
+            cluster.set_acl("");
+            cluster.send(client, &publish_bytes("mine/2", b"1", 1, false, 20));
+            cluster.settle();
+            assert_eq!(cluster.take_texts(other), ["mine/2=1"]);
+            for (topic, arrives) in [("mine/will", true), ("shut/will", false)] {
+                let will = Will {
+                    topic,
+                    message: b"1",
+                    qos: QoS::AtLeastOnce,
+                    retain: false,
+                };
+                let client = cluster.open_with_list("pub", Some(own));
+                cluster.send(client, &connect_with(&id, false, 0, Some(will)));
+                cluster.settle();
+                cluster.cut(client);
+                cluster.settle();
+                assert_eq!(cluster.take_texts(other).len(), usize::from(arrives), "{topic}");
+            }
+            // Who comes without one is judged by the broker's again.
+            let client = cluster.connect_as("pub", &id, false);
+            cluster.send(client, &publish_bytes("mine/3", b"1", 1, false, 21));
+            cluster.settle();
+            assert_eq!(cluster.take_texts(other).len(), 0);
         }
     }
 }
@@ -303,7 +387,7 @@ fn qos_2_in_flight_ends_with_pubrel_once_that_is_recorded() {
     assert_eq!(cluster.take_texts(subscriber), ["shut/x=1"]);
     cluster.cut(subscriber);
     cluster.set_acl(SHUT);
-    let again = cluster.open_as(crate::shard::Admission::Known("sub".into()));
+    let again = cluster.open_as(crate::shard::Admission::known("sub".into()));
     cluster.send(again, &connect_bytes("s", false, 0));
     cluster.make_durable();
     assert_eq!(
@@ -426,7 +510,7 @@ fn denied_will_is_not_published() {
                         qos: QoS::from_bits(qos).unwrap(),
                         retain: true,
                     };
-                    let client = cluster.open_as(crate::shard::Admission::Known("pub".into()));
+                    let client = cluster.open_as(crate::shard::Admission::known("pub".into()));
                     cluster.send(client, &connect_with(&format!("w{n}"), clean, 0, Some(will)));
                     cluster.settle();
                     client
@@ -465,7 +549,7 @@ fn denied_will_refuses_the_connect_where_the_operator_says_so() {
         qos: QoS::AtMostOnce,
         retain: false,
     };
-    let client = cluster.open_as(crate::shard::Admission::Known("pub".into()));
+    let client = cluster.open_as(crate::shard::Admission::known("pub".into()));
     cluster.send(client, &connect_with("w", false, 0, Some(will)));
     cluster.settle();
     assert_eq!(cluster.take(client), [Seen::ConnAck(false, 5)]);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::cluster::*;
+use crate::codec::{QoS, Will};
 use crate::limits::Limits;
 use crate::shard::Admission;
 
@@ -280,4 +281,57 @@ fn who_is_known_before_connect_is_not_asked() {
     cluster.send(anonymous, &connect_bytes("device", true, 0));
     cluster.settle();
     assert_eq!(cluster.take(anonymous), [Seen::ConnAck(false, 0)]);
+}
+
+/// What was verified for a time ends the connection when that is over, with its Will, and the session goes on.
+#[test]
+fn what_was_verified_for_a_time_expires() {
+    for shards in [1, 3] {
+        let mut cluster = Cluster::new(shards);
+        let watcher = cluster.connect("watcher", true);
+        cluster.send(watcher, &subscribe_bytes(1, &[("will", 1)]));
+        cluster.settle();
+        cluster.take(watcher);
+        let id = cluster.client_id_on(shards - 1, "a");
+        let will = Will {
+            topic: "will",
+            message: b"expired",
+            qos: QoS::AtMostOnce,
+            retain: false,
+        };
+        for expires_in in [Some(5_000), None, Some(0)] {
+            let client = cluster.open_as(Admission::Verify { anonymous: false });
+            cluster.send(
+                client,
+                &connect_as(&id, false, 0, Some(will.clone()), Some(("ann", None))),
+            );
+            cluster.settle();
+            cluster.verify(expires_in.map(Duration::from_millis));
+            cluster.settle();
+            let Some(ms) = expires_in else {
+                cluster.advance(Duration::from_secs(1_000));
+                assert!(!cluster.is_closed(client));
+                cluster.send(client, &DISCONNECT);
+                cluster.settle();
+                continue;
+            };
+            if ms > 0 {
+                cluster.advance(Duration::from_millis(ms - 100));
+                assert!(!cluster.is_closed(client));
+            }
+            cluster.advance(Duration::from_millis(200));
+            assert!(cluster.is_closed(client));
+            assert_eq!(cluster.take_texts(watcher), ["will=expired"]);
+        }
+        assert_eq!(cluster.stats().sessions, 2);
+        // Of a connection that is gone it says nothing about the next one in its place.
+        let client = cluster.open_as(Admission::Verify { anonymous: false });
+        cluster.send(client, &connect_by("b", true, "ann", Some("ann")));
+        cluster.settle();
+        cluster.verify(Some(Duration::from_secs(5)));
+        cluster.cut(client);
+        let next = cluster.connect("c", true);
+        cluster.advance(Duration::from_secs(10));
+        assert!(!cluster.is_closed(next));
+    }
 }

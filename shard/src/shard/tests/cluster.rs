@@ -11,6 +11,7 @@ use crate::hash::{Random, home};
 use crate::limits::Limits;
 use crate::shard::{
     Admission, ConnId, Credentials, Effect, Event, Kicked, Pass, PeerBatch, Shard, ShardConfig, ShardId, UserName,
+    Verified,
 };
 use crate::simulation::store::SimStore;
 pub(super) use crate::simulation::wire::*;
@@ -180,7 +181,26 @@ impl Cluster {
 
     /// A client that is known as this user.
     pub(super) fn connect_as(&mut self, user_name: &str, client_id: &str, clean: bool) -> Client {
-        let client = self.open_as(Admission::Known(user_name.into()));
+        self.connect_with_list(user_name, client_id, clean, None)
+    }
+
+    /// A connection whose client will be known as this user, with a list of its own.
+    pub(super) fn open_with_list(&mut self, user_name: &str, own: Option<&str>) -> Client {
+        self.open_as(Admission::Known(Box::new(Verified {
+            acl: own.map(|own| Arc::new(Acl::of_client(own.lines()).unwrap())),
+            ..UserName::from(user_name).into()
+        })))
+    }
+
+    /// A client that is known as this user, with a list of its own.
+    pub(super) fn connect_with_list(
+        &mut self,
+        user_name: &str,
+        client_id: &str,
+        clean: bool,
+        own: Option<&str>,
+    ) -> Client {
+        let client = self.open_with_list(user_name, own);
         self.send(client, &connect_bytes(client_id, clean, 0));
         self.settle();
         self.make_durable();
@@ -261,11 +281,21 @@ impl Cluster {
         let asked = self.asked.remove(first.expect("it was asked about"));
         let right = asked.credentials.password.as_deref() == Some(user_name.as_bytes());
         let verdict = if right {
-            Ok(asked.credentials.user_name)
+            Ok(asked.credentials.user_name.into())
         } else {
             Err(AuthenticationError::BadCredentials)
         };
         self.verdict(asked.at, asked.conn, asked.ticket, verdict);
+    }
+
+    /// Answers the question that was asked first: it is who it says, and stays so for so long.
+    pub(super) fn verify(&mut self, expires_in: Option<Duration>) {
+        let asked = self.asked.remove(0);
+        let verified = Verified {
+            expires_in,
+            ..asked.credentials.user_name.into()
+        };
+        self.verdict(asked.at, asked.conn, asked.ticket, Ok(verified));
     }
 
     /// Answers one question that the seed picks; false if there is none.
@@ -292,12 +322,12 @@ impl Cluster {
     /// Forgets the questions, and gives one of the answers to none of them.
     pub(super) fn answer_stale(&mut self) {
         let asked = self.asked.remove(0);
-        let verdict = Ok("somebody".into());
+        let verdict = Ok(Verified::from(UserName::from("somebody")));
         self.verdict(asked.at, asked.conn, asked.ticket + 1_000, verdict);
         self.asked.clear();
     }
 
-    fn verdict(&mut self, at: usize, conn: ConnId, ticket: u64, verdict: Result<UserName, AuthenticationError>) {
+    fn verdict(&mut self, at: usize, conn: ConnId, ticket: u64, verdict: Result<Verified, AuthenticationError>) {
         self.shards[at].handle(self.now, Event::Authenticated { conn, ticket, verdict });
         self.flush(at);
     }
