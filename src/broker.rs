@@ -96,9 +96,10 @@ impl Broker {
         let mesh = Mesh::new(config.shards.len())?;
         let open = Arc::new(AtomicUsize::new(0));
         let reports = Arc::new(Reports::new(config.shards.len()));
-        let authenticator = match &secrets.passwords {
-            Some(_) => Some(Authenticator::start(config.auth_pool, secrets, &mesh)?),
-            None => None,
+        let authenticator = if secrets.methods().is_empty() {
+            None
+        } else {
+            Some(Authenticator::start(config.auth_pool, secrets, &mesh)?)
         };
         let executor = ExecutorConfig {
             id: ShardId(0),

@@ -1,4 +1,4 @@
-//! Threads that verify passwords, so that no shard does: a verification takes up to tens of milliseconds, and a shard's turn
+//! Threads that verify clients, so that no shard does: a verification takes up to tens of milliseconds, and a shard's turn
 //! microseconds.
 //!
 //! A shard asks with [`Authenticator::ask`], which never waits; the verdict comes back through the shard's control channel.
@@ -11,7 +11,8 @@ use std::time::Instant;
 use ringmq_shard::error::AuthenticationError;
 use ringmq_shard::shard::{ConnId, Credentials, PeerBatch, ShardId, Verified};
 
-use super::{Passwords, Secrets};
+use super::Secrets;
+use super::method::{self, Method};
 use crate::runtime::executor::Control;
 use crate::runtime::mesh::Mesh;
 
@@ -30,8 +31,11 @@ pub(crate) struct Job {
 #[derive(Debug)]
 pub(crate) struct Authenticator {
     jobs: flume::Sender<Job>,
-    passwords: RwLock<Option<Arc<Passwords>>>,
+    methods: RwLock<Methods>,
 }
+
+/// In the order in which they are asked.
+type Methods = Arc<[Arc<dyn Method>]>;
 
 /// How many threads verify, and how many clients may wait for them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,7 +59,7 @@ impl Authenticator {
         let (jobs, waiting) = flume::bounded(pool.waiting_max);
         let authenticator = Arc::new(Authenticator {
             jobs,
-            passwords: RwLock::new(secrets.passwords.clone()),
+            methods: RwLock::new(secrets.methods().into()),
         });
         for n in 0..pool.threads {
             let (waiting, mesh) = (waiting.clone(), Arc::clone(mesh));
@@ -75,7 +79,7 @@ impl Authenticator {
 
     /// From here on verdicts follow these.
     pub(crate) fn replace(&self, secrets: &Secrets) {
-        *self.passwords.write().unwrap_or_else(PoisonError::into_inner) = secrets.passwords.clone();
+        *self.methods.write().unwrap_or_else(PoisonError::into_inner) = secrets.methods().into();
     }
 
     fn work(&self, waiting: &flume::Receiver<Job>, mesh: &Mesh<PeerBatch, Control>) {
@@ -98,15 +102,8 @@ impl Authenticator {
     }
 
     fn verdict(&self, credentials: &Credentials) -> Result<Verified, AuthenticationError> {
-        let passwords = self.passwords.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(passwords) = passwords else {
-            return Err(AuthenticationError::Unavailable);
-        };
-        if passwords.verify(&credentials.user_name, credentials.password.as_deref()) {
-            Ok(Arc::clone(&credentials.user_name).into())
-        } else {
-            Err(AuthenticationError::BadCredentials)
-        }
+        let methods = Methods::clone(&self.methods.read().unwrap_or_else(PoisonError::into_inner));
+        method::judge(&methods, credentials)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Who clients are: the files that say so, and the threads that find out.
 //!
-//! `password` is one hash: read, verified, made. `passwords` is the file of them, in Mosquitto's format. `authenticator` has the
-//! threads that verify, off the shards' own. `passwd` is the command that edits the file. `token` is who may ask the admin
+//! `password` is one hash: read, verified, made. `passwords` is the file of them, in Mosquitto's format. `method` is what such ways have in common, and
+//! `authenticator` has the threads that ask them, off the shards' own. `passwd` is the command that edits the file. `token` is who may ask the admin
 //! listener. What a client may *do* is judged in the core, by `ringmq_shard::access`; only the file is read here.
 
 mod authenticator;
+mod method;
 mod passwd;
 mod password;
 mod passwords;
@@ -21,6 +22,8 @@ use tracing::warn;
 
 use crate::config::{Config, ListenerConfig};
 use crate::transport::tls::Inside;
+
+use method::Method;
 
 pub(crate) use authenticator::{Authenticator, Job, Pool};
 pub use passwd::{PasswdArgs, PasswdError, passwd};
@@ -60,6 +63,12 @@ impl Secrets {
             admin_token: admin_token.map(Arc::new),
             tls,
         })
+    }
+
+    /// What finds out who clients are, in the order in which they are asked; none where names are not verified.
+    pub(crate) fn methods(&self) -> Vec<Arc<dyn Method>> {
+        let passwords = self.passwords.clone().map(|passwords| passwords as Arc<dyn Method>);
+        passwords.into_iter().collect()
     }
 
     /// What is worth telling an operator about files that are good: a line each.

@@ -3,8 +3,13 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
+use std::sync::Arc;
+
+use ringmq_shard::error::AuthenticationError;
+use ringmq_shard::shard::{Credentials, Verified};
 
 use super::SecretError;
+use super::method::Method;
 use super::password::Password;
 
 /// The users of a broker and their hashed passwords.
@@ -72,6 +77,11 @@ impl Passwords {
         matches && entry.is_some() && password.is_some()
     }
 
+    /// Whether the file says anything about this user.
+    fn knows(&self, user: &str) -> bool {
+        self.by_user.contains_key(user)
+    }
+
     /// How many users there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -82,6 +92,21 @@ impl Passwords {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+}
+
+impl Method for Passwords {
+    fn judge(&self, credentials: &Credentials) -> Option<Result<Verified, AuthenticationError>> {
+        let user_name = &credentials.user_name;
+        // First, so that it takes as long for a name that there is not.
+        let matches = self.verify(user_name, credentials.password.as_deref());
+        self.knows(user_name).then(|| {
+            if matches {
+                Ok(Arc::clone(user_name).into())
+            } else {
+                Err(AuthenticationError::BadCredentials)
+            }
+        })
     }
 }
 
