@@ -149,7 +149,7 @@ impl Broker {
             tls.is_some_and(|tls| tls.user_name != TlsUserName::None)
         });
         let users = secrets.acl.as_ref().is_some_and(|acl| acl.users() > 0);
-        if secrets.passwords.is_none() && users && !named {
+        if secrets.methods().is_empty() && users && !named {
             warn!("the access control list has entries for users, but without --password-file no client is one");
         }
         secrets.warn_of_expiry();

@@ -5,6 +5,8 @@
 //! listener. What a client may *do* is judged in the core, by `ringmq_shard::access`; only the file is read here.
 
 mod authenticator;
+mod jwt;
+mod jwt_crypto;
 mod method;
 mod passwd;
 mod password;
@@ -26,6 +28,7 @@ use crate::transport::tls::Inside;
 use method::Method;
 
 pub(crate) use authenticator::{Authenticator, Job, Pool};
+pub use jwt::{Jwt, JwtKeyError};
 pub use passwd::{PasswdArgs, PasswdError, passwd};
 pub use password::PasswordError;
 pub use passwords::Passwords;
@@ -38,6 +41,8 @@ pub use crate::transport::tls::{Certificate, TlsFileError, TlsFiles};
 pub struct Secrets {
     /// `None`: names are not verified.
     pub passwords: Option<Arc<Passwords>>,
+    /// `None`: passwords are no tokens.
+    pub jwt: Option<Arc<Jwt>>,
     /// `None`: everybody may do everything.
     pub acl: Option<Arc<Acl>>,
     /// `None`: the admin listener asks for none.
@@ -53,12 +58,14 @@ impl Secrets {
     /// The first of them that cannot be used.
     pub fn load(config: &Config) -> Result<Secrets, SecretError> {
         let passwords = config.password_file.as_deref().map(Passwords::read).transpose()?;
+        let jwt = config.jwt.as_ref().map(Jwt::read).transpose()?;
         let acl = config.acl_file.as_deref().map(read_acl).transpose()?;
         let admin_token = config.admin_token_file.as_deref().map(Token::read).transpose()?;
         let listeners = config.listeners.iter();
         let tls = listeners.map(read_tls).collect::<Result<_, _>>()?;
         Ok(Secrets {
             passwords: passwords.map(Arc::new),
+            jwt: jwt.map(Arc::new),
             acl: acl.map(Arc::new),
             admin_token: admin_token.map(Arc::new),
             tls,
@@ -68,7 +75,8 @@ impl Secrets {
     /// What finds out who clients are, in the order in which they are asked; none where names are not verified.
     pub(crate) fn methods(&self) -> Vec<Arc<dyn Method>> {
         let passwords = self.passwords.clone().map(|passwords| passwords as Arc<dyn Method>);
-        passwords.into_iter().collect()
+        let jwt = self.jwt.clone().map(|jwt| jwt as Arc<dyn Method>);
+        passwords.into_iter().chain(jwt).collect()
     }
 
     /// What is worth telling an operator about files that are good: a line each.
@@ -175,6 +183,14 @@ pub enum SecretError {
         path: PathBuf,
         /// Which line, and what is wrong with it.
         error: AclError,
+    },
+    /// A key for tokens that is none.
+    #[error("{path}: {error}", path = path.display())]
+    JwtKey {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: JwtKeyError,
     },
     /// A hash that cannot be verified.
     #[error("{path}:{line}: {error}", path = path.display())]

@@ -14,6 +14,7 @@ use ringmq_shard::limits;
 
 use super::address::ListenAddress;
 use super::cores::CoreList;
+use super::jwt::JwtAlgorithm;
 use super::log::LogSetting;
 use super::proxy::Network;
 use super::tls::{ClientCertificates, TlsUserName, TlsVersion};
@@ -37,6 +38,26 @@ pub struct Args {
     /// Users and their hashed passwords, as mosquitto_passwd and `ringmq passwd` write them [default: none]
     #[arg(long, env = "RINGMQ_PASSWORD_FILE", value_name = "FILE")]
     pub password_file: Option<PathBuf>,
+
+    /// Secret, or public key in PEM, that the tokens are verified with which clients give as passwords [default: none]
+    #[arg(long, env = "RINGMQ_JWT_KEY_FILE", value_name = "FILE")]
+    pub jwt_key_file: Option<PathBuf>,
+
+    /// How tokens are signed: HS256, RS256, ES256; no other is taken [default: none]
+    #[arg(long, env = "RINGMQ_JWT_ALGORITHM", value_name = "ALGORITHM")]
+    pub jwt_algorithm: Option<JwtAlgorithm>,
+
+    /// Claim of a token that is the user name
+    #[arg(long, env = "RINGMQ_JWT_USER_CLAIM", value_name = "CLAIM", default_value = "sub")]
+    pub jwt_user_claim: String,
+
+    /// Issuer that tokens must name [default: none]
+    #[arg(long, env = "RINGMQ_JWT_ISSUER", value_name = "TEXT")]
+    pub jwt_issuer: Option<String>,
+
+    /// Audience that tokens must name [default: none, and they must name none]
+    #[arg(long, env = "RINGMQ_JWT_AUDIENCE", value_name = "TEXT")]
+    pub jwt_audience: Option<String>,
 
     /// Threads that verify passwords
     #[arg(long, env = "RINGMQ_AUTH_THREADS", value_name = "N", default_value_t = 1)]

@@ -123,18 +123,15 @@ fn check_admission(config: &Config, broker: &Layer, listeners: &[Layer]) {
         let tls = listener.tls.as_ref();
         let shown = tls.is_some_and(|tls| tls.client_certificates == ClientCertificates::Required);
         let named = shown && tls.is_some_and(|tls| tls.user_name != TlsUserName::None);
-        let expected = match config.password_file {
+        let verifies = config.password_file.is_some() || config.jwt.is_some();
+        let expected = match verifies {
             _ if named => Admission::Verify { anonymous: false },
-            Some(_) => Admission::Verify { anonymous },
-            None => Admission::Open,
+            true => Admission::Verify { anonymous },
+            false => Admission::Open,
         };
         assert_eq!(listener.admission, expected);
         let is_local = listener.address.is_local() && listener.proxy.is_none();
-        assert!(
-            anonymous || is_local || shown || config.password_file.is_some(),
-            "{}",
-            listener.address
-        );
+        assert!(anonymous || is_local || shown || verifies, "{}", listener.address);
     }
 }
 

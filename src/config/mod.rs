@@ -11,6 +11,7 @@ mod cores;
 mod file;
 #[doc(hidden)]
 pub mod fuzz;
+mod jwt;
 mod layers;
 mod log;
 mod manual;
@@ -47,6 +48,7 @@ pub use args::{Args, ListenerArgs};
 pub use cores::{CoreList, CoreListError};
 pub(crate) use cores::{available, ranges};
 pub use file::FileError;
+pub use jwt::{JwtAlgorithm, JwtConfig};
 pub use log::{LogFormat, LogModule, LogSetting, LogSettingError};
 pub(crate) use memory::usable_bytes;
 pub use proxy::{Network, NetworkError, ProxyConfig};
@@ -62,6 +64,8 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// Users and passwords; `None`: names are not verified.
     pub password_file: Option<PathBuf>,
+    /// `None`: passwords are no tokens.
+    pub jwt: Option<JwtConfig>,
     /// Who verifies them.
     pub auth_pool: Pool,
     /// What clients may publish and read; `None`: everything.
@@ -333,6 +337,7 @@ impl Config {
         Ok(Config {
             listeners,
             password_file: args.password_file.clone(),
+            jwt: JwtConfig::from_args(args)?,
             acl_file: args.acl_file.clone(),
             auth_pool: Pool {
                 threads: in_range("--auth-threads", args.auth_threads, 1, AUTH_THREADS_MAX)?,
@@ -382,11 +387,12 @@ fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(),
         tls.as_ref().is_some_and(TlsConfig::knows_everyone),
         tls.as_ref().is_some_and(TlsConfig::names_everyone),
     );
-    let admission = match &args.password_file {
+    let verifies = args.password_file.is_some() || args.jwt_key_file.is_some();
+    let admission = match verifies {
         // Nobody comes in by it: each has a name from its certificate already.
         _ if named => Admission::Verify { anonymous: false },
-        Some(_) => Admission::Verify { anonymous },
-        None => Admission::Open,
+        true => Admission::Verify { anonymous },
+        false => Admission::Open,
     };
     for address in listen {
         // Whoever reaches the proxy comes in where only the proxy does.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::command::{LISTEN, Typed, is_of_listener};
 use super::layers::Layer;
-use super::{Config, ListenerConfig, LoadError};
+use super::{Config, JwtConfig, ListenerConfig, LoadError};
 use crate::auth::Secrets;
 
 /// The settings in force as text, so that those can be named that change.
@@ -112,6 +112,14 @@ fn take_over(running: &Config, given: &Given, read: &Config, mut read_given: Giv
     let config = Config {
         listeners,
         password_file: path(&running.password_file, &read.password_file),
+        // How tokens are verified stays; the key may be another.
+        jwt: match (&running.jwt, &read.jwt) {
+            (Some(old), Some(new)) => Some(JwtConfig {
+                key_file: new.key_file.clone(),
+                ..old.clone()
+            }),
+            (old, _) => old.clone(),
+        },
         acl_file: path(&running.acl_file, &read.acl_file),
         admin_token_file: path(&running.admin_token_file, &read.admin_token_file),
         connections_max: read.connections_max,
@@ -194,6 +202,7 @@ fn takes_certificates(running: &ListenerConfig, read: &ListenerConfig) -> bool {
 fn is_reloaded(key: &str, running: &Config, read: &Config) -> bool {
     match key {
         "password_file" => running.password_file.is_some() && read.password_file.is_some(),
+        "jwt_key_file" => running.jwt.is_some() && read.jwt.is_some(),
         "acl_file" => running.acl_file.is_some() && read.acl_file.is_some(),
         "admin_token_file" => running.admin_token_file.is_some() && read.admin_token_file.is_some(),
         key => RELOADED.contains(&key),
@@ -259,6 +268,8 @@ mod tests {
         ("proxy_protocol", "true"),
         ("proxy_trusted", "127.0.0.1"),
         ("password_file", "p"),
+        ("jwt_key_file", "j"),
+        ("jwt_algorithm", "ES256"),
         ("acl_file", "a"),
         ("admin_listen", "127.0.0.1:9"),
         ("admin_token_file", "t"),
@@ -307,9 +318,9 @@ mod tests {
             "slow_subscriber" => "disconnect",
             "shared_strategy" => "sticky",
             "log" => "json/warn",
-            "tls_certificate" | "tls_key" | "tls_client_ca" | "password_file" | "acl_file" | "admin_token_file" => {
-                "other"
-            }
+            "tls_certificate" | "tls_key" | "tls_client_ca" | "password_file" | "jwt_key_file" | "acl_file"
+            | "admin_token_file" => "other",
+            "jwt_algorithm" => "RS256",
             "max_memory" => "99000000",
             "auth_threads" => "3",
             _ => "333",
