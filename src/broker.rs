@@ -110,6 +110,7 @@ impl Broker {
             clock,
             open: Arc::clone(&open),
             reports: Arc::clone(&reports),
+            users: Arc::default(),
             authenticator: authenticator.clone(),
             connect_timeout: config.limits.connect_timeout,
         };

@@ -118,6 +118,9 @@ pub enum AuthenticationError {
     /// The verdict did not come within the connect timeout.
     #[error("the client was not verified in time")]
     TimedOut,
+    /// As many clients of this user are connected as may be.
+    #[error("the user has as many clients connected as it may have")]
+    TooManyOfUser,
 }
 
 /// Why a connection ends.
@@ -196,6 +199,7 @@ impl CloseReason {
                 AuthenticationError::AnonymousNotAllowed => "anonymous_not_allowed",
                 AuthenticationError::Unavailable => "authentication_unavailable",
                 AuthenticationError::TimedOut => "authentication_timeout",
+                AuthenticationError::TooManyOfUser => "too_many_of_user",
             },
             CloseReason::Session(error) => match error {
                 SessionError::InboundWindowFull { .. } => "inbound_window_full",
@@ -234,9 +238,9 @@ impl CloseReason {
             CloseReason::Authentication(error) => Some(match error {
                 AuthenticationError::BadCredentials => ConnectReturnCode::BadUserNameOrPassword,
                 AuthenticationError::AnonymousNotAllowed => ConnectReturnCode::NotAuthorized,
-                AuthenticationError::Unavailable | AuthenticationError::TimedOut => {
-                    ConnectReturnCode::ServerUnavailable
-                }
+                AuthenticationError::Unavailable
+                | AuthenticationError::TimedOut
+                | AuthenticationError::TooManyOfUser => ConnectReturnCode::ServerUnavailable,
             }),
             CloseReason::Session(SessionError::TooManySessions { .. }) | CloseReason::Store(_) => {
                 Some(ConnectReturnCode::ServerUnavailable)

@@ -34,6 +34,9 @@ pub struct Limits {
     pub subscriptions_max: usize,
     /// Most sessions per shard, connected or not; over it a CONNECT that needs a new one is refused (0x03).
     pub sessions_max: usize,
+    /// Most Client Identifiers that one verified user has connected at once, in the whole broker; over it a CONNECT is refused
+    /// (0x03). 0: no limit, and nobody counts them.
+    pub connections_per_user_max: usize,
     /// Longest Client Identifier accepted, in bytes.
     pub client_id_bytes_max: usize,
     /// From the accepted socket to a complete CONNECT.
@@ -110,6 +113,7 @@ impl Default for Limits {
             retained_bytes_max: 1024 * 1024 * 1024,
             subscriptions_max: 100_000,
             sessions_max: 1_000_000,
+            connections_per_user_max: 0,
             client_id_bytes_max: 1_024,
             connect_timeout: Duration::from_secs(10),
             keep_alive_max: Duration::ZERO,

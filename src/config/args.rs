@@ -100,6 +100,10 @@ pub struct Args {
     #[arg(long, env = "RINGMQ_MAX_CONNECTIONS", value_name = "N", default_value_t = 100_000)]
     pub max_connections: usize,
 
+    /// Most clients that one verified user has connected at once, in the whole broker; 0 is no limit
+    #[arg(long, env = "RINGMQ_MAX_CONNECTIONS_PER_USER", value_name = "N", default_value_t = defaults().connections_per_user_max)]
+    pub max_connections_per_user: usize,
+
     /// Largest packet accepted, in bytes, with its fixed header
     #[arg(long, env = "RINGMQ_MAX_PACKET_SIZE", value_name = "BYTES", default_value_t = defaults().packet_bytes_max)]
     pub max_packet_size: usize,

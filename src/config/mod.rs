@@ -479,6 +479,7 @@ fn limits(args: &Args) -> Result<Limits, ConfigError> {
         retained_bytes_max: args.max_retained_bytes,
         subscriptions_max: args.max_subscriptions,
         sessions_max: args.max_sessions,
+        connections_per_user_max: args.max_connections_per_user,
         client_id_bytes_max: in_range(
             "--max-client-id-bytes",
             args.max_client_id_bytes,

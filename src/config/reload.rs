@@ -220,6 +220,7 @@ const RELOADED: &[&str] = &[
     "max_client_id_bytes",
     "max_connect_size",
     "max_connections",
+    "max_connections_per_user",
     "max_inbound_qos2",
     "max_inflight",
     "max_keep_alive",

@@ -21,7 +21,7 @@ use ringmq_shard::access::Acl;
 use ringmq_shard::error::{AuthenticationError, CloseReason, CodecError, Denial};
 use ringmq_shard::limits::Limits;
 use ringmq_shard::shard::{
-    Admission, ClientId, ConnId, Credentials, Effect, Event, Pass, PeerBatch, Shard, ShardId, Verified,
+    Admission, ClientId, ConnId, Credentials, Effect, Event, Pass, PeerBatch, Shard, ShardId, UserName, Verified,
 };
 use ringmq_shard::time::Instant;
 use tracing::{debug, info};
@@ -32,6 +32,7 @@ use super::question::Question;
 use super::report::{Reports, ShardReport, TurnTimes};
 use super::ring::Ring;
 use super::sockets::{Arrival, Sockets, earliest};
+use super::users::Users;
 use crate::auth::{Authenticator, Job};
 use crate::listener::Acceptor;
 use crate::logging::ACCESS;
@@ -84,6 +85,8 @@ pub(crate) struct ExecutorConfig {
     /// Open connections of the whole broker.
     pub(crate) open: Arc<AtomicUsize>,
     pub(crate) reports: Arc<Reports>,
+    /// Of the whole broker.
+    pub(crate) users: Arc<Users>,
     /// `None`: no listener asks who a client is.
     pub(crate) authenticator: Option<Arc<Authenticator>>,
     /// How long a shard waits for a verdict.
@@ -330,6 +333,8 @@ impl Executor {
                 self.log_close(conn, client.as_ref(), reason, now);
                 let at = self.stopping.unwrap_or(now + FLUSH_TIMEOUT);
                 let in_order = reason == CloseReason::Disconnect;
+                // Its user may connect another one before the socket is gone.
+                self.sockets.leave(conn);
                 self.sockets.close(&mut self.shard, now, conn, in_order, at);
             }
             Effect::Authenticate {
@@ -337,6 +342,13 @@ impl Executor {
                 ticket,
                 credentials,
             } => self.authenticate(conn, ticket, credentials, now),
+            Effect::Enter {
+                conn,
+                ticket,
+                client,
+                user_name,
+                limit,
+            } => self.enter(conn, ticket, &client, &user_name, limit, now),
             Effect::Move {
                 conn,
                 home,
@@ -379,6 +391,36 @@ impl Executor {
             let verdict = Err(AuthenticationError::Unavailable);
             self.shard.handle(now, Event::Authenticated { conn, ticket, verdict });
         }
+    }
+
+    /// Counts the client among those of its user, if there is room for it.
+    fn enter(
+        &mut self,
+        conn: ConnId,
+        ticket: u64,
+        client: &ClientId,
+        user_name: &UserName,
+        limit: usize,
+        now: Instant,
+    ) {
+        // The number may be that of another connection by now.
+        if !self.shard.awaits(conn, ticket) {
+            return;
+        }
+        let Some(peer) = self.sockets.peer(conn) else {
+            return;
+        };
+        let room = if let Some(place) = self.config.users.enter(user_name, client, limit) {
+            self.sockets.enter(conn, place);
+            Ok(())
+        } else {
+            if self.sockets.log.allows("connections_per_user", now) {
+                let (client, user) = (&**client, &**user_name);
+                info!(client, user, %peer, limit, "refused: its user has as many clients connected as it may have");
+            }
+            Err(AuthenticationError::TooManyOfUser)
+        };
+        self.shard.handle(now, Event::Entered { conn, ticket, room });
     }
 
     fn move_to(&mut self, conn: ConnId, home: ShardId, admission: Admission, received: Bytes) {

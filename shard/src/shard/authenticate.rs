@@ -4,6 +4,9 @@
 //! CONNECT ─► home shard ─► Effect::Authenticate ┄┄► Event::Authenticated ─► accepted: CONNECT is handled
 //!                          (what the client sends meanwhile waits)      └► refused: CONNACK 3, 4 or 5, closed
 //! ```
+//! Where the connections of a user are limited, whoever is known is asked about once more in the same way, with Effect::Enter and
+//! Event::Entered: how many there are in the whole broker, no shard knows.
+//!
 //! Until the verdict nothing of the session is touched, so a wrong password takes nobody over. Verdicts come in any order:
 //! a connection whose client has come again meanwhile, and was let in, is closed as taken over rather than let in late.
 
@@ -150,8 +153,13 @@ impl Shard {
     /// # Errors
     /// Nobody comes in here without a name.
     pub(super) fn admit(&mut self, conn: ConnId, connect: &Connect<'_>) -> Result<bool, CloseReason> {
-        let Admission::Verify { anonymous } = self.clients.connections[conn.index()].admission else {
-            return Ok(true);
+        let anonymous = match &self.clients.connections[conn.index()].admission {
+            Admission::Open => return Ok(true),
+            Admission::Known(verified) => {
+                let user_name = UserName::clone(&verified.user_name);
+                return Ok(self.enter(conn, connect.client_id, user_name));
+            }
+            Admission::Verify { anonymous } => *anonymous,
         };
         let Some(user_name) = connect.user_name else {
             return if anonymous {
@@ -177,6 +185,63 @@ impl Shard {
             credentials,
         });
         Ok(false)
+    }
+
+    /// Whether its user has room for this client, as far as that is known; else it is asked for.
+    fn enter(&mut self, conn: ConnId, client_id: &str, user_name: UserName) -> bool {
+        let limit = self.clients.limits.connections_per_user_max;
+        let connection = &self.clients.connections[conn.index()];
+        if limit == 0 || connection.has_room {
+            return true;
+        }
+        // The one of its verdict, if there was one: it says when its CONNECT came.
+        let ticket = match connection.ticket {
+            u64::MAX => self.next_token(),
+            ticket => ticket,
+        };
+        let client = ClientId::from(client_id);
+        self.authenticating.begin(ticket, conn, ClientId::clone(&client));
+        let connection = &mut self.clients.connections[conn.index()];
+        connection.phase = Phase::Authenticating { ticket };
+        connection.ticket = ticket;
+        self.effects.push_back(Effect::Enter {
+            conn,
+            ticket,
+            client,
+            user_name,
+            limit,
+        });
+        false
+    }
+
+    /// Whether this connection waits for the answer to the question with this ticket.
+    #[must_use]
+    pub fn awaits(&self, conn: ConnId, ticket: u64) -> bool {
+        let connection = self.clients.connections.get(conn.index());
+        connection.is_some_and(|connection| connection.phase == Phase::Authenticating { ticket })
+    }
+
+    /// Whether its user has room for this client.
+    pub(super) fn on_entered(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        ticket: u64,
+        room: Result<(), AuthenticationError>,
+    ) {
+        if !self.awaits(conn, ticket) {
+            return;
+        }
+        match room {
+            Ok(()) => {
+                self.authenticating.end(ticket);
+                let connection = &mut self.clients.connections[conn.index()];
+                connection.has_room = true;
+                connection.phase = Phase::Opening;
+                self.read_again(now, conn);
+            }
+            Err(error) => self.close(now, conn, error.into()),
+        }
     }
 
     /// The verdict on a CONNECT. Of a connection that is gone, or was taken over, it says nothing about the one that has its

@@ -25,7 +25,7 @@ use crate::time::Instant;
 pub(super) enum Phase {
     /// No CONNECT yet.
     Opening,
-    /// A CONNECT has come, and waits in the tail for the verdict on its client.
+    /// A CONNECT has come, and waits in the tail for the verdict on its client, or for whether its user has room for it.
     Authenticating { ticket: u64 },
     /// Serves this session.
     Connected { session: u32 },
@@ -44,6 +44,8 @@ pub(super) struct Connection {
     pub(super) admission: Admission,
     /// Of the verdict that was asked for; `u64::MAX`, later than any, if none was.
     pub(super) ticket: u64,
+    /// There is room for it among the connections of its user.
+    pub(super) has_room: bool,
     /// Told apart from earlier connections in the same slot, by timers and waiting acknowledgements.
     pub(super) generation: u32,
     /// The received part of an incomplete packet; or, of a held-back publisher, what it had sent already; or, while its
@@ -117,6 +119,7 @@ impl Connection {
             phase: Phase::Opening,
             admission,
             ticket: u64::MAX,
+            has_room: false,
             generation,
             tail: Vec::new(),
             frame_len: 0,

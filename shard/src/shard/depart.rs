@@ -5,7 +5,7 @@ use super::connection::Phase;
 use super::event::{ClientId, ConnId, Effect};
 use super::timers::Timer;
 use crate::codec::{ConnAck, ConnectReturnCode, Packet, encode};
-use crate::error::{CloseReason, DropReason, SessionError};
+use crate::error::{AuthenticationError, CloseReason, DropReason, SessionError};
 use crate::router::GroupRef;
 use crate::session::SessionKey;
 use crate::store::Record;
@@ -65,7 +65,9 @@ impl Shard {
             CloseReason::Codec(_)
             | CloseReason::Protocol(_)
             | CloseReason::Session(SessionError::WrongAcknowledgement { .. }) => stats.violations += 1,
-            CloseReason::Session(_) => stats.limited += 1,
+            CloseReason::Session(_) | CloseReason::Authentication(AuthenticationError::TooManyOfUser) => {
+                stats.limited += 1;
+            }
             CloseReason::KeepAliveTimeout { .. } | CloseReason::ConnectTimeout => stats.timeouts += 1,
             CloseReason::SessionTakeover => stats.takeovers += 1,
             _ => {}

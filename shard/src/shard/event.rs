@@ -72,6 +72,15 @@ pub enum Event<'a> {
         /// Who it is, or why it is refused.
         verdict: Result<Verified, AuthenticationError>,
     },
+    /// What [`Effect::Enter`] asked for. Ignored if the connection no longer waits for it.
+    Entered {
+        /// As asked.
+        conn: ConnId,
+        /// As asked.
+        ticket: u64,
+        /// Whether there is room.
+        room: Result<(), AuthenticationError>,
+    },
     /// What clients may do is this from here on.
     Acl(Arc<Acl>),
     /// The limits of clients are these from here on. Nothing that is there already is dropped for it: what is over a
@@ -114,6 +123,20 @@ pub enum Effect {
         ticket: u64,
         /// What the client says.
         credentials: Credentials,
+    },
+    /// It is known who the client is: count it among those of its user, in the whole broker, until [`Effect::Close`] or the end of
+    /// its socket, if there is room for it, and say [`Event::Entered`]. Only where there is such a limit.
+    Enter {
+        /// Which.
+        conn: ConnId,
+        /// Repeated in the answer.
+        ticket: u64,
+        /// Empty if the broker is to give one: then it is one that nobody else has.
+        client: ClientId,
+        /// Whose.
+        user_name: UserName,
+        /// How many Client Identifiers there may be, this one included.
+        limit: usize,
     },
     /// Write what waits in the connection's output, shut down the write side, drain for a bounded time, close, then
     /// say [`Event::Closed`].

@@ -159,6 +159,7 @@ impl Shard {
             Event::Closed { conn } => self.on_closed(now, conn),
             Event::Peer(batch) => self.on_batch(now, batch),
             Event::Authenticated { conn, ticket, verdict } => self.on_authenticated(now, conn, ticket, verdict),
+            Event::Entered { conn, ticket, room } => self.on_entered(now, conn, ticket, room),
             Event::Acl(acl) => self.on_acl(acl),
             Event::Limits(limits) => self.on_limits(*limits),
             Event::Identified { conn, user_name } => self.on_identified(conn, user_name),

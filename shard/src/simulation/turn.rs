@@ -294,7 +294,9 @@ impl World {
                 let socket = self.nodes[at].conns[&conn.0];
                 self.oracle.heard(socket, true, true);
             }
-            Effect::Authenticate { .. } => unreachable!("these connections are open to everyone"),
+            Effect::Authenticate { .. } | Effect::Enter { .. } => {
+                unreachable!("these connections are open to everyone")
+            }
             Effect::Denied { .. } => unreachable!("there is no access control list"),
         }
     }

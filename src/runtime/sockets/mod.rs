@@ -13,6 +13,7 @@ mod close;
 mod hot;
 mod write;
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use super::connection::{Connection, Phase, Reading};
 use super::deadlines::Deadlines;
 use super::mesh::Port;
 use super::ring::{Fired, GENERATION_MAX, Ring, Watch};
+use super::users::Place;
 use crate::error::MqttError;
 use crate::listener::Acceptor;
 use crate::logging::LogLimiter;
@@ -40,6 +42,8 @@ pub(crate) struct Sockets {
     table: Vec<Option<Connection>>,
     /// Entries in `table`.
     count: usize,
+    /// What counts among the connections of a user; empty where those are not limited.
+    places: HashMap<ConnId, Place>,
     hot: HotList,
     ring: Ring,
     /// What the ring reported and no turn has looked at.
@@ -84,6 +88,7 @@ impl Sockets {
         Sockets {
             table: Vec::new(),
             count: 0,
+            places: HashMap::new(),
             hot: HotList::default(),
             ring,
             fired: Vec::new(),
@@ -176,6 +181,8 @@ impl Sockets {
     pub(crate) fn take(&mut self, conn: ConnId) -> Option<(Transport, Peer)> {
         let connection = self.table.get_mut(conn.index())?.take()?;
         self.count -= 1;
+        // Before the socket: whoever sees it closed finds room.
+        self.leave(conn);
         // Until then, the kernel keeps the socket open.
         if connection.watched {
             self.ring.forget(connection.readable(conn));
@@ -184,6 +191,16 @@ impl Sockets {
             self.ring.forget(connection.writable(conn));
         }
         Some((connection.socket, connection.peer))
+    }
+
+    /// The connection counts among those of its user, until it ends.
+    pub(crate) fn enter(&mut self, conn: ConnId, place: Place) {
+        self.places.insert(conn, place);
+    }
+
+    /// It does not count any longer.
+    pub(crate) fn leave(&mut self, conn: ConnId) {
+        self.places.remove(&conn);
     }
 
     pub(crate) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Connection> {

@@ -310,7 +310,9 @@ impl Broker {
     fn on_effect(&mut self, at: usize, effect: Effect) {
         match effect {
             Effect::Connected { .. } | Effect::ResumeReading { .. } | Effect::Denied { .. } => {}
-            Effect::Authenticate { .. } => unreachable!("these connections are open to everyone"),
+            Effect::Authenticate { .. } | Effect::Enter { .. } => {
+                unreachable!("these connections are open to everyone")
+            }
             Effect::Close { conn, .. } => {
                 self.send_unless_stalled(at, conn);
                 if let Some(socket) = self.socket_of(at, conn) {
@@ -523,6 +525,7 @@ const SMALL: Limits = Limits {
     retained_bytes_max: 15_000,
     subscriptions_max: 5,
     sessions_max: 3,
+    connections_per_user_max: 0,
     client_id_bytes_max: 40,
     connect_timeout: Duration::from_secs(10),
     keep_alive_max: Duration::ZERO,

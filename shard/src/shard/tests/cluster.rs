@@ -48,6 +48,8 @@ pub(super) struct Cluster {
     pub(super) stores: Vec<SimStore>,
     /// Questions that the shards have asked and nobody has answered.
     asked: Vec<Asked>,
+    /// Clients that want to be counted among those of their user, and of whom nobody has said whether there is room.
+    entering: Vec<Entering>,
     /// What the broker told about denials: client, kind, topic.
     denied: Vec<String>,
 }
@@ -59,6 +61,15 @@ struct Asked {
     conn: ConnId,
     ticket: u64,
     credentials: Credentials,
+}
+
+/// Whether there is room for a client: `USER/CLIENT`.
+#[derive(Debug)]
+struct Entering {
+    at: usize,
+    conn: ConnId,
+    ticket: u64,
+    who: String,
 }
 
 /// What a client got, owned.
@@ -135,6 +146,7 @@ impl Cluster {
             random: Random::new(seed),
             stores: Vec::new(),
             asked: Vec::new(),
+            entering: Vec::new(),
             denied: Vec::new(),
         }
     }
@@ -327,6 +339,19 @@ impl Cluster {
         self.asked.clear();
     }
 
+    /// Who wants to be counted, in order: `USER/CLIENT`.
+    pub(super) fn entering(&self) -> Vec<&str> {
+        self.entering.iter().map(|entering| &*entering.who).collect()
+    }
+
+    /// Says to the first of them whether there is room.
+    pub(super) fn enter(&mut self, has_room: bool) {
+        let Entering { at, conn, ticket, .. } = self.entering.remove(0);
+        let room = has_room.then_some(()).ok_or(AuthenticationError::TooManyOfUser);
+        self.shards[at].handle(self.now, Event::Entered { conn, ticket, room });
+        self.flush(at);
+    }
+
     fn verdict(&mut self, at: usize, conn: ConnId, ticket: u64, verdict: Result<Verified, AuthenticationError>) {
         self.shards[at].handle(self.now, Event::Authenticated { conn, ticket, verdict });
         self.flush(at);
@@ -456,6 +481,16 @@ impl Cluster {
                         String::new()
                     };
                     self.denied.push(format!("{client} {} {topic}{untold}", denial.label()));
+                }
+                Effect::Enter {
+                    conn,
+                    ticket,
+                    client,
+                    user_name,
+                    ..
+                } => {
+                    let who = format!("{user_name}/{client}");
+                    self.entering.push(Entering { at, conn, ticket, who });
                 }
                 Effect::Authenticate {
                     conn,

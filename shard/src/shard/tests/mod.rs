@@ -6,6 +6,7 @@ mod cluster;
 mod access;
 mod authenticate;
 mod connect;
+mod enter;
 mod inspect;
 mod limits;
 mod memory;
