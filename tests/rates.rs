@@ -30,8 +30,9 @@ fn what_comes_too_fast_waits_and_arrives() {
         for id in 1..=40 {
             subscriber.expect_message("t", id.to_string(), 1);
         }
-        // Ten came at once and one was paid for later; an upper bound would be the machine's.
-        assert!(start.elapsed() >= Duration::from_millis(2_900), "{:?}", start.elapsed());
+        // Ten came at once and one was paid for later: 2.9 s on the broker's clock, which it looks at once in a turn and may so have
+        // looked at before the burst was sent. An upper bound would be the machine's.
+        assert!(start.elapsed() >= Duration::from_millis(2_500), "{:?}", start.elapsed());
         for id in 1..=40 {
             fast.expect(&Packet::Puback(id));
         }
@@ -52,7 +53,8 @@ fn bytes_have_a_rate_of_their_own() {
         for id in 1..=6 {
             subscriber.expect_message("t", format!("{id}{payload}"), 1);
         }
-        assert!(start.elapsed() >= Duration::from_millis(1_400), "{:?}", start.elapsed());
+        // Two came at once and one was paid for later.
+        assert!(start.elapsed() >= Duration::from_millis(1_200), "{:?}", start.elapsed());
     });
 }
 
