@@ -14,7 +14,7 @@ use crate::error::MqttError;
 impl Sockets {
     /// Writes what waits for the connection, as far as its socket has room.
     pub(crate) fn write(&mut self, shard: &mut Shard, now: Instant, conn: ConnId) {
-        for _ in 0..WRITES_MAX {
+        for writes in 0.. {
             let Some(connection) = self.get_mut(conn).filter(|connection| !connection.write_blocked) else {
                 return;
             };
@@ -29,6 +29,10 @@ impl Sockets {
                     self.drain(shard, now, conn);
                 }
                 return;
+            }
+            if writes == WRITES_MAX {
+                // A socket that takes megabytes at once has had its share of this turn: it goes on when the ring says so.
+                return self.arm_write(now, conn);
             }
             let waiting = output.len();
             let (offered, written) = match output.segment_count() {
@@ -61,10 +65,6 @@ impl Sockets {
                 // What `written` appended makes the connection dirty again; the others come first.
                 return;
             }
-        }
-        // A socket that takes megabytes at once has had its share of this turn: it goes on when the ring says so.
-        if !shard.output(conn).is_empty() {
-            self.arm_write(now, conn);
         }
     }
 
