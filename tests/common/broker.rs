@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
@@ -228,6 +228,7 @@ pub struct Process {
 
 #[derive(Debug, Default)]
 struct Output {
+    // A test that gives up does so with the lock in its hands, and then wants to show what was printed.
     /// What was printed, and how many of the two streams are still open.
     state: Mutex<(String, usize)>,
     changed: Condvar,
@@ -256,7 +257,7 @@ impl Process {
     /// If the process ends first, or it takes too long.
     pub fn await_output<T>(&self, find: impl Fn(&str) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
-        let mut state = self.output.state.lock().expect("no reader panics");
+        let mut state = self.output.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(found) = find(&state.0) {
                 return found;
@@ -268,7 +269,7 @@ impl Process {
                 .output
                 .changed
                 .wait_timeout(state, left)
-                .expect("no reader panics")
+                .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
     }
@@ -280,7 +281,12 @@ impl Process {
 
     /// Everything it has printed so far.
     pub fn output(&self) -> String {
-        self.output.state.lock().expect("no reader panics").0.clone()
+        self.output
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .clone()
     }
 
     /// Sends a signal by its name, such as `TERM`.
@@ -299,7 +305,7 @@ impl Process {
 
     fn await_end(&self) {
         let deadline = Instant::now() + PATIENCE;
-        let mut state = self.output.state.lock().expect("no reader panics");
+        let mut state = self.output.state.lock().unwrap_or_else(PoisonError::into_inner);
         while state.1 > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "the process does not end");
@@ -307,7 +313,7 @@ impl Process {
                 .output
                 .changed
                 .wait_timeout(state, left)
-                .expect("no reader panics")
+                .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
     }
@@ -335,13 +341,13 @@ impl Output {
                 output
                     .state
                     .lock()
-                    .expect("no reader panics")
+                    .unwrap_or_else(PoisonError::into_inner)
                     .0
                     .push_str(&String::from_utf8_lossy(&line));
                 output.changed.notify_all();
                 line.clear();
             }
-            output.state.lock().expect("no reader panics").1 -= 1;
+            output.state.lock().unwrap_or_else(PoisonError::into_inner).1 -= 1;
             output.changed.notify_all();
         });
     }
