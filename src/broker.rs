@@ -96,10 +96,9 @@ impl Broker {
         let mesh = Mesh::new(config.shards.len())?;
         let open = Arc::new(AtomicUsize::new(0));
         let reports = Arc::new(Reports::new(config.shards.len()));
-        let authenticator = if secrets.methods().is_empty() {
-            None
-        } else {
-            Some(Authenticator::start(config.auth_pool, secrets, &mesh)?)
+        let authenticator = match secrets.verify() {
+            true => Some(Authenticator::start(&config, secrets, &mesh, &reports)?),
+            false => None,
         };
         let executor = ExecutorConfig {
             id: ShardId(0),
@@ -150,8 +149,11 @@ impl Broker {
             tls.is_some_and(|tls| tls.user_name != TlsUserName::None)
         });
         let users = secrets.acl.as_ref().is_some_and(|acl| acl.users() > 0);
-        if secrets.methods().is_empty() && users && !named {
+        if !secrets.verify() && users && !named {
             warn!("the access control list has entries for users, but without --password-file no client is one");
+        }
+        if let Some(service) = config.auth_http.as_ref().filter(|service| service.url.is_exposed()) {
+            warn!(url = %service.url, "the service of --auth-http-url is told passwords in the clear: on the way there they can be read");
         }
         secrets.warn_of_expiry();
         let watchdog = Watchdog::start(&mesh)?;

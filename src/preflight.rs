@@ -181,7 +181,12 @@ pub(crate) fn raise_descriptors(config: &Config) -> Result<Option<u64>, Prefligh
 pub(crate) fn descriptors_needed(config: &Config) -> u64 {
     let (shards, listeners) = (config.shards.len() as u64, config.listeners.len() as u64);
     let admin = config.admin_listen.map_or(0, |_| admin::DESCRIPTORS);
-    DESCRIPTORS_BASE + DESCRIPTORS_PER_SHARD * shards + listeners + admin
+    // A connection, and the look-up of a name.
+    let service = config
+        .auth_http
+        .as_ref()
+        .map_or(0, |service| 2 * u64::from(service.threads));
+    DESCRIPTORS_BASE + DESCRIPTORS_PER_SHARD * shards + listeners + admin + service
 }
 
 /// Raises the soft limit to the hard one; returns what is in force. Not being allowed to is no error: what counts is

@@ -17,7 +17,7 @@ use ringmq_shard::stats::Stats;
 
 use super::shards::ShardState;
 use crate::config::Config;
-use crate::runtime::report::{Rejection, Reports, ShardReport};
+use crate::runtime::report::{Rejection, Reports, ServiceOutcome, ShardReport};
 
 /// How numbers are written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -91,6 +91,7 @@ pub(super) fn encode(
         accepted: reports.accepted.load(Ordering::Relaxed),
         paused: reports.paused.load(Ordering::Relaxed),
         rejected: reports.rejected(),
+        judged: reports.judged(),
         shards,
     }));
     let mut encoded = String::new();
@@ -108,6 +109,7 @@ struct Numbers {
     accepted: u64,
     paused: u64,
     rejected: [u64; Rejection::ALL.len()],
+    judged: [u64; ServiceOutcome::ALL.len()],
     /// By shard.
     shards: Vec<ShardState>,
 }
@@ -199,6 +201,13 @@ impl Numbers {
         for (reason, value) in Rejection::ALL.iter().zip(self.rejected) {
             rejected
                 .encode_family(&[("reason", reason.label())])?
+                .encode_counter::<NoLabelSet, _, f64>(&value, None)?;
+        }
+        let help = "Clients about whom the service of --auth-http-url was to be asked, by what came of it";
+        let mut judged = encoder.encode_descriptor("auth_http_verdicts", help, None, MetricType::Counter)?;
+        for (outcome, value) in ServiceOutcome::ALL.iter().zip(self.judged) {
+            judged
+                .encode_family(&[("outcome", outcome.label())])?
                 .encode_counter::<NoLabelSet, _, f64>(&value, None)?;
         }
         let mut up = encoder.encode_descriptor(

@@ -2,8 +2,10 @@
 //! microseconds.
 //!
 //! A shard asks with [`Authenticator::ask`], which never waits; the verdict comes back through the shard's control channel.
-//! What waits is bounded: beyond it a client is told that the server is unavailable, and comes again.
+//! What waits is bounded: beyond it a client is told that the server is unavailable, and comes again. A client that no method
+//! knows is handed on to the threads of the service, if there is one: they wait for others, these only work.
 
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::Instant;
@@ -12,9 +14,12 @@ use ringmq_shard::error::AuthenticationError;
 use ringmq_shard::shard::{ConnId, Credentials, PeerBatch, ShardId, Verified};
 
 use super::Secrets;
+use super::http::{Client, ServicePool};
 use super::method::{self, Method};
+use crate::config::Config;
 use crate::runtime::executor::Control;
 use crate::runtime::mesh::Mesh;
+use crate::runtime::report::Reports;
 
 /// A question of a shard.
 #[derive(Debug)]
@@ -23,8 +28,27 @@ pub(crate) struct Job {
     pub(crate) conn: ConnId,
     pub(crate) ticket: u64,
     pub(crate) credentials: Credentials,
+    /// Where the client is; `None`: on this host, and at no address.
+    pub(crate) address: Option<IpAddr>,
     /// Nobody waits for the answer any more after this.
     pub(crate) until: Instant,
+}
+
+impl Job {
+    pub(super) fn client(&self) -> Client<'_> {
+        Client {
+            credentials: &self.credentials,
+            address: self.address,
+        }
+    }
+
+    /// Answers the question.
+    pub(super) fn tell(self, verdict: Result<Verified, AuthenticationError>, mesh: &Mesh<PeerBatch, Control>) {
+        let Job {
+            shard, conn, ticket, ..
+        } = self;
+        mesh.control(shard, Control::Verdict { conn, ticket, verdict });
+    }
 }
 
 /// Verifies clients for all shards.
@@ -32,6 +56,8 @@ pub(crate) struct Job {
 pub(crate) struct Authenticator {
     jobs: flume::Sender<Job>,
     methods: RwLock<Methods>,
+    /// Knows the clients that no method does. `None`: nobody knows them.
+    service: Option<Arc<ServicePool>>,
 }
 
 /// In the order in which they are asked.
@@ -52,16 +78,18 @@ impl Authenticator {
     /// # Errors
     /// The system gave none.
     pub(crate) fn start(
-        pool: Pool,
+        config: &Config,
         secrets: &Secrets,
         mesh: &Arc<Mesh<PeerBatch, Control>>,
+        reports: &Arc<Reports>,
     ) -> std::io::Result<Arc<Authenticator>> {
-        let (jobs, waiting) = flume::bounded(pool.waiting_max);
+        let (jobs, waiting) = flume::bounded(config.auth_pool.waiting_max);
         let authenticator = Arc::new(Authenticator {
             jobs,
             methods: RwLock::new(secrets.methods().into()),
+            service: ServicePool::start(config, secrets.service.clone(), mesh, reports)?,
         });
-        for n in 0..pool.threads {
+        for n in 0..config.auth_pool.threads {
             let (waiting, mesh) = (waiting.clone(), Arc::clone(mesh));
             // Weak would let the last one go while it answers; the process ends these threads.
             let authenticator = Arc::clone(&authenticator);
@@ -80,6 +108,9 @@ impl Authenticator {
     /// From here on verdicts follow these.
     pub(crate) fn replace(&self, secrets: &Secrets) {
         *self.methods.write().unwrap_or_else(PoisonError::into_inner) = secrets.methods().into();
+        if let (Some(pool), Some(service)) = (&self.service, &secrets.service) {
+            pool.replace(Arc::clone(service));
+        }
     }
 
     fn work(&self, waiting: &flume::Receiver<Job>, mesh: &Mesh<PeerBatch, Control>) {
@@ -89,26 +120,22 @@ impl Authenticator {
             if job.until <= Instant::now() {
                 continue;
             }
-            let verdict = self.verdict(&job.credentials);
-            mesh.control(
-                job.shard,
-                Control::Verdict {
-                    conn: job.conn,
-                    ticket: job.ticket,
-                    verdict,
-                },
-            );
+            match (self.judge(&job.credentials), &self.service) {
+                (Some(verdict), _) => job.tell(verdict, mesh),
+                (None, Some(service)) => service.ask(job),
+                (None, None) => job.tell(Err(AuthenticationError::BadCredentials), mesh),
+            }
         }
     }
 
-    fn verdict(&self, credentials: &Credentials) -> Result<Verified, AuthenticationError> {
+    fn judge(&self, credentials: &Credentials) -> Option<Result<Verified, AuthenticationError>> {
         let methods = Methods::clone(&self.methods.read().unwrap_or_else(PoisonError::into_inner));
         method::judge(&methods, credentials)
     }
 }
 
 /// Clients that are connected go before those that want to be. Where the system does not allow it, all are equal.
-fn give_way() {
+pub(super) fn give_way() {
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
 }
 

@@ -6,11 +6,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, get_current_timestamp};
-use ringmq_shard::access::Acl;
 use ringmq_shard::error::AuthenticationError;
 use ringmq_shard::shard::{Credentials, UserName, Verified};
 use serde_json::{Map, Value};
@@ -20,6 +18,7 @@ use tracing::debug;
 use super::SecretError;
 use super::jwt_crypto;
 use super::method::Method;
+use super::own_list::{OwnListError, own_list};
 use crate::config::{JwtAlgorithm, JwtConfig};
 
 /// Verifies tokens.
@@ -46,12 +45,8 @@ pub enum JwtKeyError {
 enum ClaimError {
     #[error("no user name in the claim")]
     NoUser,
-    #[error("the claim acl is not a list of texts")]
-    NotAList,
-    #[error("the claim acl has more than {ACL_LINES_MAX} lines")]
-    LongList,
-    #[error("line {line} of the claim acl: {0}", line = .0.line)]
-    Line(#[from] ringmq_shard::access::AclError),
+    #[error("{0}")]
+    List(#[from] OwnListError),
 }
 
 impl Jwt {
@@ -129,21 +124,11 @@ impl Jwt {
         let stays = expires_at + LEEWAY_SECONDS as f64 - get_current_timestamp() as f64;
         Ok(Verified {
             user_name: UserName::from(user_name.ok_or(ClaimError::NoUser)?),
-            acl: claims.get("acl").map(list).transpose()?,
+            acl: claims.get("acl").map(own_list).transpose()?,
             // Later than anybody waits is never.
             expires_in: Duration::try_from_secs_f64(stays.max(0.0)).ok(),
         })
     }
-}
-
-fn list(claim: &Value) -> Result<Arc<Acl>, ClaimError> {
-    let lines = claim.as_array().ok_or(ClaimError::NotAList)?;
-    if lines.len() > ACL_LINES_MAX {
-        return Err(ClaimError::LongList);
-    }
-    let lines = lines.iter().map(|line| line.as_str().ok_or(ClaimError::NotAList));
-    let lines = lines.collect::<Result<Vec<_>, _>>()?;
-    Ok(Arc::new(Acl::of_client(lines)?))
 }
 
 impl Method for Jwt {
@@ -159,8 +144,6 @@ impl Method for Jwt {
 const SECRET_BYTES_MIN: usize = 32;
 /// How far the clocks of issuer and broker may lie apart.
 const LEEWAY_SECONDS: u64 = 30;
-/// Lines in a token's list; a CONNECT has 64 KiB of password at most.
-const ACL_LINES_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests;

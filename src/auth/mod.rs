@@ -1,13 +1,15 @@
 //! Who clients are: the files that say so, and the threads that find out.
 //!
 //! `password` is one hash: read, verified, made. `passwords` is the file of them, in Mosquitto's format. `method` is what such ways have in common, and
-//! `authenticator` has the threads that ask them, off the shards' own. `passwd` is the command that edits the file. `token` is who may ask the admin
+//! `authenticator` has the threads that ask them, off the shards' own; `http` asks a service elsewhere about whomever none of them knows. `passwd` is the command that edits the file. `token` is who may ask the admin
 //! listener. What a client may *do* is judged in the core, by `ringmq_shard::access`; only the file is read here.
 
 mod authenticator;
+mod http;
 mod jwt;
 mod jwt_crypto;
 mod method;
+mod own_list;
 mod passwd;
 mod password;
 mod passwords;
@@ -28,6 +30,7 @@ use crate::transport::tls::Inside;
 use method::Method;
 
 pub(crate) use authenticator::{Authenticator, Job, Pool};
+pub use http::Service;
 pub use jwt::{Jwt, JwtKeyError};
 pub use passwd::{PasswdArgs, PasswdError, passwd};
 pub use password::PasswordError;
@@ -43,6 +46,8 @@ pub struct Secrets {
     pub passwords: Option<Arc<Passwords>>,
     /// `None`: passwords are no tokens.
     pub jwt: Option<Arc<Jwt>>,
+    /// `None`: nobody else is asked.
+    pub service: Option<Arc<Service>>,
     /// `None`: everybody may do everything.
     pub acl: Option<Arc<Acl>>,
     /// `None`: the admin listener asks for none.
@@ -59,6 +64,7 @@ impl Secrets {
     pub fn load(config: &Config) -> Result<Secrets, SecretError> {
         let passwords = config.password_file.as_deref().map(Passwords::read).transpose()?;
         let jwt = config.jwt.as_ref().map(Jwt::read).transpose()?;
+        let service = config.auth_http.as_ref().map(Service::read).transpose()?;
         let acl = config.acl_file.as_deref().map(read_acl).transpose()?;
         let admin_token = config.admin_token_file.as_deref().map(Token::read).transpose()?;
         let listeners = config.listeners.iter();
@@ -66,13 +72,19 @@ impl Secrets {
         Ok(Secrets {
             passwords: passwords.map(Arc::new),
             jwt: jwt.map(Arc::new),
+            service: service.map(Arc::new),
             acl: acl.map(Arc::new),
             admin_token: admin_token.map(Arc::new),
             tls,
         })
     }
 
-    /// What finds out who clients are, in the order in which they are asked; none where names are not verified.
+    /// Whether names are verified.
+    pub(crate) fn verify(&self) -> bool {
+        !self.methods().is_empty() || self.service.is_some()
+    }
+
+    /// What finds out who clients are on this host, in the order in which they are asked.
     pub(crate) fn methods(&self) -> Vec<Arc<dyn Method>> {
         let passwords = self.passwords.clone().map(|passwords| passwords as Arc<dyn Method>);
         let jwt = self.jwt.clone().map(|jwt| jwt as Arc<dyn Method>);
@@ -184,6 +196,14 @@ pub enum SecretError {
         /// Which line, and what is wrong with it.
         error: AclError,
     },
+    /// Nobody is trusted to say who the service is.
+    #[error(
+        "the system has no certificate authorities: name those of the service of --auth-http-url with --auth-http-ca"
+    )]
+    NoAuthorities,
+    /// For the digests of what is remembered.
+    #[error("the system has no randomness")]
+    NoRandomness,
     /// A key for tokens that is none.
     #[error("{path}: {error}", path = path.display())]
     JwtKey {

@@ -13,6 +13,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 use ringmq_shard::limits;
 
 use super::address::ListenAddress;
+use super::auth_http::AuthHttpUrl;
 use super::cores::CoreList;
 use super::jwt::JwtAlgorithm;
 use super::log::LogSetting;
@@ -58,6 +59,30 @@ pub struct Args {
     /// Audience that tokens must name [default: none, and they must name none]
     #[arg(long, env = "RINGMQ_JWT_AUDIENCE", value_name = "TEXT")]
     pub jwt_audience: Option<String>,
+
+    /// Service that is asked, over HTTP, about clients that neither passwords nor tokens judge [default: none]
+    #[arg(long, env = "RINGMQ_AUTH_HTTP_URL", value_name = "URL")]
+    pub auth_http_url: Option<AuthHttpUrl>,
+
+    /// Seconds that it has for an answer, the connection included
+    #[arg(long, env = "RINGMQ_AUTH_HTTP_TIMEOUT", value_name = "S", default_value_t = 5)]
+    pub auth_http_timeout: u32,
+
+    /// File with the token that it is shown [default: none]
+    #[arg(long, env = "RINGMQ_AUTH_HTTP_TOKEN_FILE", value_name = "FILE")]
+    pub auth_http_token_file: Option<PathBuf>,
+
+    /// Authorities, in PEM, that its certificate may be from [default: the system's]
+    #[arg(long, env = "RINGMQ_AUTH_HTTP_CA", value_name = "FILE")]
+    pub auth_http_ca: Option<PathBuf>,
+
+    /// Threads that ask it: so many questions are open at once
+    #[arg(long, env = "RINGMQ_AUTH_HTTP_THREADS", value_name = "N", default_value_t = 8)]
+    pub auth_http_threads: u16,
+
+    /// Seconds that it is not asked again about a client that it let in; 0 asks each time
+    #[arg(long, env = "RINGMQ_AUTH_HTTP_CACHE", value_name = "S", default_value_t = 0)]
+    pub auth_http_cache: u32,
 
     /// Threads that verify passwords
     #[arg(long, env = "RINGMQ_AUTH_THREADS", value_name = "N", default_value_t = 1)]

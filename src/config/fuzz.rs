@@ -103,6 +103,10 @@ fn check_config(config: &Config) {
     assert!(config.connections_max > 0 && limits.inflight_max > 0 && limits.inbound_qos2_max > 0);
     assert!(limits.memory_bytes_max >= 4 * 1024 * 1024);
     assert!((1..=64).contains(&config.auth_pool.threads) && config.auth_pool.waiting_max > 0);
+    if let Some(service) = &config.auth_http {
+        assert!((1..=256).contains(&service.threads) && !service.timeout.is_zero());
+        assert!(service.ca_file.is_none() || service.url.is_https());
+    }
     assert!(limits.output_bytes_max > 0 && limits.client_id_bytes_max > 0);
     assert!(limits.topic.levels_max > 0 && limits.topic.bytes_max > 0);
     assert!(!config.write_timeout.is_zero() && !limits.connect_timeout.is_zero());
@@ -123,7 +127,7 @@ fn check_admission(config: &Config, broker: &Layer, listeners: &[Layer]) {
         let tls = listener.tls.as_ref();
         let shown = tls.is_some_and(|tls| tls.client_certificates == ClientCertificates::Required);
         let named = shown && tls.is_some_and(|tls| tls.user_name != TlsUserName::None);
-        let verifies = config.password_file.is_some() || config.jwt.is_some();
+        let verifies = config.password_file.is_some() || config.jwt.is_some() || config.auth_http.is_some();
         let expected = match verifies {
             _ if named => Admission::Verify { anonymous: false },
             true => Admission::Verify { anonymous },

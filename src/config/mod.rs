@@ -6,6 +6,7 @@
 
 mod address;
 mod args;
+mod auth_http;
 mod command;
 mod cores;
 mod file;
@@ -45,6 +46,7 @@ use layers::{Layer, Source, layers};
 
 pub use address::{ListenAddress, ListenAddressError};
 pub use args::{Args, ListenerArgs};
+pub use auth_http::{AuthHttpConfig, AuthHttpUrl, AuthHttpUrlError};
 pub use cores::{CoreList, CoreListError};
 pub(crate) use cores::{available, ranges};
 pub use file::FileError;
@@ -66,6 +68,8 @@ pub struct Config {
     pub password_file: Option<PathBuf>,
     /// `None`: passwords are no tokens.
     pub jwt: Option<JwtConfig>,
+    /// The service that knows everybody else; `None`: there is none.
+    pub auth_http: Option<AuthHttpConfig>,
     /// Who verifies them.
     pub auth_pool: Pool,
     /// What clients may publish and read; `None`: everything.
@@ -181,6 +185,11 @@ pub enum ConfigError {
         /// Which other.
         other: &'static str,
     },
+    /// Authorities, and nobody who shows a certificate.
+    #[error(
+        "--auth-http-ca needs a URL with https:// in --auth-http-url: without TLS the service shows no certificate"
+    )]
+    AuthorityWithoutTls,
     /// Certificates and keys that do not go in pairs.
     #[error("there are {certificates} of --tls-certificate and {keys} of --tls-key: each certificate has one key")]
     KeysForCertificates {
@@ -338,6 +347,7 @@ impl Config {
             listeners,
             password_file: args.password_file.clone(),
             jwt: JwtConfig::from_args(args)?,
+            auth_http: AuthHttpConfig::from_args(args)?,
             acl_file: args.acl_file.clone(),
             auth_pool: Pool {
                 threads: in_range("--auth-threads", args.auth_threads, 1, AUTH_THREADS_MAX)?,
@@ -387,7 +397,7 @@ fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(),
         tls.as_ref().is_some_and(TlsConfig::knows_everyone),
         tls.as_ref().is_some_and(TlsConfig::names_everyone),
     );
-    let verifies = args.password_file.is_some() || args.jwt_key_file.is_some();
+    let verifies = args.password_file.is_some() || args.jwt_key_file.is_some() || args.auth_http_url.is_some();
     let admission = match verifies {
         // Nobody comes in by it: each has a name from its certificate already.
         _ if named => Admission::Verify { anonymous: false },
@@ -512,6 +522,7 @@ impl ConfigError {
             ConfigError::OutOfRange { flag, .. } => (flag, None),
             ConfigError::CoreNotAvailable { .. } => ("--cores", None),
             ConfigError::NeedsOther { flag, other } => (flag, Some(other)),
+            ConfigError::AuthorityWithoutTls => ("--auth-http-ca", Some("--auth-http-url")),
             ConfigError::KeysForCertificates { .. } => ("--tls-certificate", Some("--tls-key")),
             ConfigError::WebSocketPath(_) => ("--websocket-path", None),
             ConfigError::ConnectLargerThanPacket { .. } => ("--max-connect-size", Some("--max-packet-size")),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::command::{LISTEN, Typed, is_of_listener};
 use super::layers::Layer;
-use super::{Config, JwtConfig, ListenerConfig, LoadError};
+use super::{AuthHttpConfig, Config, JwtConfig, ListenerConfig, LoadError};
 use crate::auth::Secrets;
 
 /// The settings in force as text, so that those can be named that change.
@@ -120,6 +120,14 @@ fn take_over(running: &Config, given: &Given, read: &Config, mut read_given: Giv
             }),
             (old, _) => old.clone(),
         },
+        // Its threads are there already; whom they ask, and how, may change.
+        auth_http: match (&running.auth_http, &read.auth_http) {
+            (Some(old), Some(new)) => Some(AuthHttpConfig {
+                threads: old.threads,
+                ..new.clone()
+            }),
+            (old, _) => old.clone(),
+        },
         acl_file: path(&running.acl_file, &read.acl_file),
         admin_token_file: path(&running.admin_token_file, &read.admin_token_file),
         connections_max: read.connections_max,
@@ -203,6 +211,9 @@ fn is_reloaded(key: &str, running: &Config, read: &Config) -> bool {
     match key {
         "password_file" => running.password_file.is_some() && read.password_file.is_some(),
         "jwt_key_file" => running.jwt.is_some() && read.jwt.is_some(),
+        "auth_http_url" | "auth_http_timeout" | "auth_http_token_file" | "auth_http_ca" | "auth_http_cache" => {
+            running.auth_http.is_some() && read.auth_http.is_some()
+        }
         "acl_file" => running.acl_file.is_some() && read.acl_file.is_some(),
         "admin_token_file" => running.admin_token_file.is_some() && read.admin_token_file.is_some(),
         key => RELOADED.contains(&key),
@@ -271,6 +282,7 @@ mod tests {
         ("password_file", "p"),
         ("jwt_key_file", "j"),
         ("jwt_algorithm", "ES256"),
+        ("auth_http_url", "https://here/"),
         ("acl_file", "a"),
         ("admin_listen", "127.0.0.1:9"),
         ("admin_token_file", "t"),
@@ -321,7 +333,10 @@ mod tests {
             "log" => "json/warn",
             "tls_certificate" | "tls_key" | "tls_client_ca" | "password_file" | "jwt_key_file" | "acl_file"
             | "admin_token_file" => "other",
+            "auth_http_token_file" | "auth_http_ca" => "other",
             "jwt_algorithm" => "RS256",
+            "auth_http_url" => "https://there/",
+            "auth_http_threads" => "3",
             "max_memory" => "99000000",
             "auth_threads" => "3",
             _ => "333",
@@ -387,7 +402,7 @@ mod tests {
 
     #[test]
     fn nobody_is_let_in_because_a_file_is_not_named_any_more() {
-        for key in ["password_file", "acl_file", "admin_token_file"] {
+        for key in ["password_file", "auth_http_url", "acl_file", "admin_token_file"] {
             let without: Vec<_> = BASE.iter().copied().filter(|(other, _)| *other != key).collect();
             for (from, to) in [(BASE, &without[..]), (&without[..], BASE)] {
                 let (running, change) = change(from, to);

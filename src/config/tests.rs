@@ -91,6 +91,29 @@ fn a_core_that_is_not_granted_is_refused() {
 }
 
 #[test]
+fn how_a_service_is_asked_means_nothing_without_one() {
+    for (line, expected) in [
+        (
+            "--auth-http-token-file t",
+            "--auth-http-token-file needs --auth-http-url",
+        ),
+        ("--auth-http-ca c", "--auth-http-ca needs --auth-http-url"),
+        ("--auth-http-cache 1", "--auth-http-cache needs --auth-http-url"),
+        (
+            "--auth-http-url http://h/ --auth-http-ca c",
+            "--auth-http-ca needs a URL with https:// in --auth-http-url",
+        ),
+    ] {
+        let error = config(line).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{line}: {error}");
+    }
+    // With a service, other hosts may come: they are asked who they are.
+    let open = config("--listen 0.0.0.0:1 --auth-http-url https://h/ --auth-http-ca c").unwrap();
+    let verifies = Admission::Verify { anonymous: false };
+    assert_eq!(open.listeners[0].admission, verifies);
+}
+
+#[test]
 fn what_would_stop_every_client_is_refused() {
     for line in [
         "--shards 0",
@@ -112,6 +135,11 @@ fn what_would_stop_every_client_is_refused() {
         "--max-connection-rate 1000001",
         "--max-connection-rate-per-address 1 --connection-burst-per-address 0",
         "--spin 1000001",
+        "--auth-http-url http://h/ --auth-http-timeout 0",
+        "--auth-http-url http://h/ --auth-http-timeout 86401",
+        "--auth-http-url http://h/ --auth-http-threads 0",
+        "--auth-http-url http://h/ --auth-http-threads 257",
+        "--auth-http-url http://h/ --auth-http-cache 86401",
     ] {
         let error = config(line).unwrap_err();
         assert!(matches!(error, ConfigError::OutOfRange { .. }), "{line}: {error}");

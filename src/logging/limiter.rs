@@ -5,15 +5,23 @@ use std::time::Duration;
 use ringmq_shard::time::Instant;
 use tracing::info;
 
-use super::modules::{CONNECTION, LISTENER};
+use super::modules::{AUTH, CONNECTION, LISTENER};
 
 /// Counts the lines of one second, by reason. Reasons come from fixed sets, so the table stays small.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimiter {
-    /// Its lines are about the listener rather than connections.
-    of_listener: bool,
+    about: About,
     window_start: Instant,
     reasons: Vec<Reason>,
+}
+
+/// Whose lines they are.
+#[derive(Clone, Copy, Debug, Default)]
+enum About {
+    #[default]
+    Connections,
+    Listener,
+    Service,
 }
 
 #[derive(Debug)]
@@ -27,7 +35,15 @@ impl LogLimiter {
     /// For lines about the listener; the default is for lines about connections.
     pub(crate) fn of_listener() -> LogLimiter {
         LogLimiter {
-            of_listener: true,
+            about: About::Listener,
+            ..LogLimiter::default()
+        }
+    }
+
+    /// For lines about the service that is asked who clients are.
+    pub(crate) fn of_service() -> LogLimiter {
+        LogLimiter {
+            about: About::Service,
             ..LogLimiter::default()
         }
     }
@@ -63,9 +79,10 @@ impl LogLimiter {
             let suppressed = reason.lines.saturating_sub(LINES_PER_SECOND);
             if suppressed > 0 {
                 // A target is part of the place that names it, so there is one place for each.
-                match self.of_listener {
-                    true => info!(target: LISTENER, reason = reason.label, suppressed, "more of these"),
-                    false => info!(target: CONNECTION, reason = reason.label, suppressed, "more of these"),
+                match self.about {
+                    About::Listener => info!(target: LISTENER, reason = reason.label, suppressed, "more of these"),
+                    About::Connections => info!(target: CONNECTION, reason = reason.label, suppressed, "more of these"),
+                    About::Service => info!(target: AUTH, reason = reason.label, suppressed, "more of these"),
                 }
             }
         }

@@ -6,6 +6,7 @@ use crate::config::{LogModule, LogSetting};
 
 /// What lines about denials name: they are written where connections are served.
 pub(crate) const ACCESS: &str = "ringmq::access";
+pub(super) const AUTH: &str = "ringmq::auth";
 pub(super) const CONNECTION: &str = "ringmq::runtime";
 pub(super) const LISTENER: &str = "ringmq::listener";
 
@@ -22,7 +23,7 @@ fn prefixes(module: LogModule) -> &'static [&'static str] {
     match module {
         LogModule::Access => &[ACCESS],
         LogModule::Admin => &["ringmq::admin"],
-        LogModule::Auth => &["ringmq::auth"],
+        LogModule::Auth => &[AUTH],
         LogModule::Broker => &["ringmq::broker", "ringmq::service"],
         LogModule::Connection => &[CONNECTION],
         LogModule::Listener => &[LISTENER],

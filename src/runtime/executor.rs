@@ -375,11 +375,19 @@ impl Executor {
     }
 
     fn authenticate(&mut self, conn: ConnId, ticket: u64, credentials: Credentials, now: Instant) {
+        // The number may be that of another connection by now.
+        if !self.shard.awaits(conn, ticket) {
+            return;
+        }
+        let Some(peer) = self.sockets.peer(conn) else {
+            return;
+        };
         let job = Job {
             shard: self.config.id,
             conn,
             ticket,
             credentials,
+            address: peer.address(),
             until: std::time::Instant::now() + self.config.connect_timeout,
         };
         if !self

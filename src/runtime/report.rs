@@ -61,7 +61,7 @@ impl TurnTimes {
 /// From below 1 µs to below 2^20 µs, about a second, and beyond.
 const TURN_TIMES: usize = 22;
 
-/// The latest report of each shard, and what the listener counts.
+/// The latest report of each shard, and what listeners and authentication count.
 #[derive(Debug)]
 pub(crate) struct Reports {
     shards: Vec<Mutex<ShardReport>>,
@@ -71,6 +71,8 @@ pub(crate) struct Reports {
     pub(crate) paused: AtomicU64,
     /// Sockets closed at once, by [`Rejection`].
     rejected: [AtomicU64; Rejection::ALL.len()],
+    /// Clients about whom the service was to be asked, by [`ServiceOutcome`].
+    judged: [AtomicU64; ServiceOutcome::ALL.len()],
 }
 
 /// Why a socket is closed before anything that its client says is read.
@@ -97,6 +99,42 @@ impl Rejection {
     }
 }
 
+/// What came of asking the service of `--auth-http-url` about a client.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum ServiceOutcome {
+    /// It may come in.
+    Allowed,
+    /// It may not.
+    Denied,
+    /// The service gave no answer that counts.
+    Failed,
+    /// What it said a while ago was enough.
+    Remembered,
+    /// Too many others waited for it.
+    Overloaded,
+}
+
+impl ServiceOutcome {
+    pub(crate) const ALL: [ServiceOutcome; 5] = [
+        ServiceOutcome::Allowed,
+        ServiceOutcome::Denied,
+        ServiceOutcome::Failed,
+        ServiceOutcome::Remembered,
+        ServiceOutcome::Overloaded,
+    ];
+
+    /// In metrics.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            ServiceOutcome::Allowed => "allowed",
+            ServiceOutcome::Denied => "denied",
+            ServiceOutcome::Failed => "failed",
+            ServiceOutcome::Remembered => "remembered",
+            ServiceOutcome::Overloaded => "overloaded",
+        }
+    }
+}
+
 impl Reports {
     pub(crate) fn new(shards: usize) -> Reports {
         Reports {
@@ -104,6 +142,7 @@ impl Reports {
             accepted: AtomicU64::new(0),
             paused: AtomicU64::new(0),
             rejected: Default::default(),
+            judged: Default::default(),
         }
     }
 
@@ -114,6 +153,15 @@ impl Reports {
     /// In the order of [`Rejection::ALL`].
     pub(crate) fn rejected(&self) -> [u64; Rejection::ALL.len()] {
         Rejection::ALL.map(|reason| self.rejected[reason as usize].load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn judge(&self, outcome: ServiceOutcome) {
+        self.judged[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// In the order of [`ServiceOutcome::ALL`].
+    pub(crate) fn judged(&self) -> [u64; ServiceOutcome::ALL.len()] {
+        ServiceOutcome::ALL.map(|outcome| self.judged[outcome as usize].load(Ordering::Relaxed))
     }
 
     pub(crate) fn put(&self, shard: ShardId, report: ShardReport) {
