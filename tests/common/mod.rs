@@ -1,5 +1,5 @@
 //! What the tests of the whole broker share: the process ([`broker`]), a client that speaks bytes ([`client`], [`wire`]),
-//! one that somebody else wrote ([`rumq`]), files and programs around them ([`files`]), one that reads the broker's counters ([`sys`]), TLS ([`tls`]), WebSocket ([`websocket`]), an operator's tools ([`http`]), a shard that stands still ([`stall`]), and a bystander of attacks
+//! one that somebody else wrote ([`rumq`]), files and programs around them ([`files`]), one that reads the broker's counters ([`sys`]), a service that the broker asks ([`service`]), TLS ([`tls`]), WebSocket ([`websocket`]), an operator's tools ([`http`]), a shard that stands still ([`stall`]), and a bystander of attacks
 //! ([`control`]).
 //!
 //! A test is a closure over a running broker; [`each_broker`] runs it with 1, 2 and 3 shards side by side.
@@ -16,6 +16,7 @@ pub mod control;
 pub mod files;
 pub mod http;
 pub mod rumq;
+pub mod service;
 pub mod stall;
 pub mod sys;
 pub mod tls;
@@ -31,6 +32,7 @@ pub use client::{Client, PATIENCE, QUIET};
 pub use control::{Control, attack};
 pub use files::{Folder, is_installed, program};
 pub use http::{Answer, Metrics, exchange};
+pub use service::{Asked, AuthService, Gate, Reply};
 pub use sys::Sys;
 pub use wire::{Connect, DISCONNECT, PINGREQ, Packet, Publish, publish};
 
