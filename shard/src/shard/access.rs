@@ -12,6 +12,7 @@ use super::authenticate::UserName;
 use super::clients::{Clients, Deferred, done};
 use super::connection::Gate;
 use super::event::{ClientId, ConnId, Effect};
+use super::trace::shortened;
 use crate::access::{Acl, Right, Who};
 use crate::codec::{Packet, PacketId};
 use crate::error::{Denial, ProtocolError};
@@ -148,13 +149,11 @@ impl Access {
             return;
         }
         self.told_in_window[kind] += 1;
-        let most = TOLD_TOPIC_BYTES_MAX.min(topic.len());
-        let end = (0..=most).rev().find(|at| topic.is_char_boundary(*at));
         self.told.push_back(Effect::Denied {
             client: ClientId::clone(client),
             user_name: user_name.map(UserName::clone),
             denial,
-            topic: topic[..end.unwrap_or(0)].into(),
+            topic: shortened(topic),
             untold: std::mem::take(&mut self.untold[kind]),
         });
     }
@@ -190,8 +189,9 @@ impl Clients {
     }
 
     /// Counts that a message does not leave to this session.
-    pub(super) fn deny_delivery(&mut self, index: u32, topic: &str) {
-        self.deny(index, Denial::Delivery, topic);
+    pub(super) fn deny_delivery(&mut self, index: u32, topic: TopicName<'_>) {
+        self.deny(index, Denial::Delivery, topic.as_str());
+        self.tell_dropped(index, topic, NOT_ALLOWED);
     }
 
     /// A message for a member of a shared group who may not read it goes to another one, once the delivery at hand is over.
@@ -206,7 +206,7 @@ impl Clients {
         let queued = session.outbound.pop().expect("it was looked at");
         self.stats.queued -= 1;
         done(&mut *self.store, self.volatile, session, queued.message_id);
-        self.deny_delivery(index, queued.message.topic().as_str());
+        self.deny_delivery(index, queued.message.topic());
         if let Some(group) = queued.group {
             self.displace(index, group, queued.message);
         }
@@ -233,7 +233,7 @@ impl Clients {
         };
         let Some(message) = sent.message.clone() else { return };
         let state = sent.state;
-        self.deny_delivery(index, message.topic().as_str());
+        self.deny_delivery(index, message.topic());
         let session = &mut self.sessions[index as usize];
         if state == SentState::PubAck {
             if let Acknowledged::Done(message_id) = session.outbound.on_puback(id) {
@@ -281,6 +281,7 @@ impl Shard {
             return Ok(true);
         }
         self.clients.deny(index, Denial::Publish, topic.as_str());
+        self.clients.tell_dropped(index, topic, NOT_ALLOWED);
         self.after_denied_publish()
     }
 
@@ -367,7 +368,7 @@ impl Shard {
     }
 }
 
+/// To whom follows a client whose messages go no further.
+const NOT_ALLOWED: &str = "not_allowed";
 /// Denials of one kind that are told each second; the others are counted only.
 const TOLD_PER_SECOND: u32 = 10;
-/// So much of a topic is told.
-const TOLD_TOPIC_BYTES_MAX: usize = 200;

@@ -20,6 +20,7 @@ use super::event::{ClientId, ConnId, ShardId};
 use super::memory::Memory;
 use super::outgoing::{Outgoing, SendFlags, append_message};
 use super::output::SpareBuffers;
+use super::trace::Tracing;
 use crate::access::Right;
 use crate::codec::{ConnAck, ConnectReturnCode, Packet, PacketId, QoS, encode};
 use crate::error::DropReason;
@@ -54,6 +55,7 @@ pub(super) struct Clients {
     pub(super) displaced: VecDeque<Displaced>,
     /// Nothing is ever read back: no records, no waiting.
     pub(super) volatile: bool,
+    pub(super) tracing: Tracing,
     hasher: RandomState,
     generations: u32,
 }
@@ -124,6 +126,7 @@ impl Clients {
             deferred: VecDeque::new(),
             access: Access::new(acl),
             displaced: VecDeque::new(),
+            tracing: Tracing::default(),
             hasher: table_hasher(!seed),
             generations: 0,
         }
@@ -189,7 +192,7 @@ impl Clients {
         }
         let session = &mut self.sessions[to.session as usize];
         if !self.access.allows(session, Right::Read, out.topic) {
-            self.deny_delivery(to.session, out.topic.as_str());
+            self.deny_delivery(to.session, out.topic);
             if let Some(group) = to.group {
                 self.displace(to.session, group, out.shared());
             }
@@ -206,7 +209,7 @@ impl Clients {
             let nothing_ahead = session.outbound.qos0_may_overtake() && connection.gated_messages == 0;
             if !to.hold && nothing_ahead && !connection.awaits_connack() {
                 if connection.output.len() >= self.limits.output_bytes_max {
-                    self.stats.drop_message(DropReason::OutputFull);
+                    self.drop_message(to.session, out.topic, DropReason::OutputFull);
                 } else {
                     out.append(&mut connection.output, &mut self.spare, qos, None);
                     self.stats.count_sent(qos);
@@ -224,7 +227,7 @@ impl Clients {
             && qos > QoS::AtMostOnce
             && session.outbound.queued() == 0
             && session.outbound.has_room(self.limits.inflight_max);
-        if !direct && !self.make_room(to.session, out.size()) {
+        if !direct && !self.make_room(to.session, out) {
             return Ok(Lsn(0));
         }
         let session = &mut self.sessions[to.session as usize];
@@ -238,11 +241,13 @@ impl Clients {
                 qos,
                 message,
             };
-            lsn = self
-                .store
-                .append(record)
-                .inspect_err(|_| self.stats.drop_message(DropReason::StoreFailed))?;
+            let appended = self.store.append(record);
+            if appended.is_err() {
+                self.drop_message(to.session, out.topic, DropReason::StoreFailed);
+            }
+            lsn = appended?;
         }
+        let session = &mut self.sessions[to.session as usize];
         if direct {
             let queued = Queued {
                 message: out.shared(),
@@ -283,9 +288,9 @@ impl Clients {
         Ok(lsn)
     }
 
-    /// Whether the session's queue takes a message of `size` bytes; makes room, or notes what must happen, as the
-    /// operator chose.
-    fn make_room(&mut self, index: u32, size: usize) -> bool {
+    /// Whether the session's queue takes the message; makes room, or notes what must happen, as the operator chose.
+    fn make_room(&mut self, index: u32, out: &Outgoing<'_>) -> bool {
+        let size = out.size();
         let policy = if self.sessions[index as usize].conn.is_some() {
             self.limits.slow_subscriber
         } else {
@@ -310,8 +315,8 @@ impl Clients {
                 SlowSubscriber::DropOldest if session.outbound.queued() > 0 => {
                     let oldest = session.outbound.pop().expect("the queue is not empty");
                     self.stats.queued -= 1;
-                    self.stats.drop_message(DropReason::QueueFull);
                     done(&mut *self.store, self.volatile, session, oldest.message_id);
+                    self.drop_message(index, oldest.message.topic(), DropReason::QueueFull);
                     self.recharge_session(index);
                 }
                 SlowSubscriber::Disconnect => {
@@ -320,12 +325,12 @@ impl Clients {
                         generation: session.generation,
                     };
                     self.deferred.push_back(Deferred::DisconnectSlow(key));
-                    self.stats.drop_message(DropReason::QueueFull);
+                    self.drop_message(index, out.topic, DropReason::QueueFull);
                     return false;
                 }
                 _ => {
                     if !fault!(UncountedDrop) {
-                        self.stats.drop_message(DropReason::QueueFull);
+                        self.drop_message(index, out.topic, DropReason::QueueFull);
                     }
                     return false;
                 }

@@ -45,6 +45,9 @@ impl Shard {
                 return Ok(Some(Stop::Move(home)));
             }
         }
+        if self.is_tracing() {
+            self.tell_connect(conn, connect);
+        }
         if !self.admit(conn, connect)? {
             return Ok(Some(Stop::Verify));
         }

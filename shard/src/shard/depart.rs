@@ -15,6 +15,10 @@ use crate::topic::TopicName;
 impl Shard {
     /// Ends a connection: what waits in its output is still written, its session is left.
     pub(super) fn close(&mut self, now: Instant, conn: ConnId, reason: CloseReason) {
+        if self.is_tracing() {
+            // While it is known whose it is.
+            self.tell_sent(conn);
+        }
         let connection = &mut self.clients.connections[conn.index()];
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
         if phase == Phase::Closing {
@@ -41,6 +45,10 @@ impl Shard {
             }
             Phase::Closing => unreachable!("returned above"),
         };
+        if self.is_tracing() {
+            self.tell_sent(conn);
+            self.tell_closed(conn, reason);
+        }
         self.effects.push_back(Effect::Close { conn, client, reason });
     }
 
@@ -80,6 +88,9 @@ impl Shard {
             return;
         };
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
+        if self.is_tracing() && phase != Phase::Closing {
+            self.tell_closed(conn, CloseReason::ConnectionLost);
+        }
         match phase {
             Phase::Connected { session } => drop(self.leave_session(now, session, &CloseReason::ConnectionLost)),
             Phase::Authenticating { ticket } => self.authenticating.end(ticket),

@@ -164,7 +164,9 @@ impl Clients {
             return true;
         }
         match self.limits.slow_subscriber {
-            SlowSubscriber::DropOldest if connected && qos > QoS::AtMostOnce => return self.shed_oldest(index, more),
+            SlowSubscriber::DropOldest if connected && qos > QoS::AtMostOnce => {
+                return self.shed_oldest(index, more, out);
+            }
             SlowSubscriber::Disconnect if connected => {
                 let key = self.key(index);
                 self.deferred.push_back(Deferred::DisconnectSlow(key));
@@ -172,25 +174,25 @@ impl Clients {
             _ => {}
         }
         if !fault!(ShedUncounted) {
-            self.stats.drop_message(DropReason::MemoryFull);
+            self.drop_message(index, out.topic, DropReason::MemoryFull);
         }
         false
     }
 
     /// Drops the oldest messages of a queue for a new one of `more` bytes; if they do not suffice, that one.
-    fn shed_oldest(&mut self, index: u32, more: usize) -> bool {
+    fn shed_oldest(&mut self, index: u32, more: usize, out: &Outgoing<'_>) -> bool {
         let mut freed = 0;
         while freed < more {
             let session = &mut self.sessions[index as usize];
             let Some(oldest) = session.outbound.pop() else { break };
             freed += oldest.memory_bytes();
             self.stats.queued -= 1;
-            self.stats.drop_message(DropReason::MemoryFull);
             done(&mut *self.store, self.volatile, session, oldest.message_id);
+            self.drop_message(index, oldest.message.topic(), DropReason::MemoryFull);
         }
         self.recharge_session(index);
         if freed < more {
-            self.stats.drop_message(DropReason::MemoryFull);
+            self.drop_message(index, out.topic, DropReason::MemoryFull);
         }
         freed >= more
     }

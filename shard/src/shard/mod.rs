@@ -7,7 +7,8 @@
 //!
 //! What the shard does is told in the order in which a client meets it: `receive` (bytes to packets), `authenticate`,
 //! `connect`, `publish`, `route` (who gets it), `clients` (how it leaves), `subscribe`, `retained`, `depart` (how a connection and a
-//! session end), `peers` (what other shards send, as `peer` and `packed` carry it), `inspect` (what an operator asks); `access` is asked along the way.
+//! session end), `peers` (what other shards send, as `peer` and `packed` carry it), `inspect` (what an operator asks) and
+//! `trace` (what an operator follows); `access` is asked along the way.
 
 mod access;
 mod authenticate;
@@ -32,6 +33,7 @@ mod retained;
 mod route;
 mod subscribe;
 mod timers;
+mod trace;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -48,6 +50,9 @@ pub use event::{ClientId, ConnId, Effect, Event, Pass, ShardId};
 pub use inspect::{ClientDetail, ClientPage, ClientQuery, ClientSummary, Kicked, Subscription};
 pub use output::{Output, SpareBuffers};
 pub use peer::PeerBatch;
+pub use trace::{
+    Followed, FollowedTopic, Listed, TRACES_MAX, TooManyTraces, Trace, TraceId, Traced, TracedEvent, TracedPacket,
+};
 
 use crate::access::Acl;
 use crate::error::{AuthenticationError, CloseReason, SessionError};
@@ -194,6 +199,9 @@ impl Shard {
             let conn = self.clients.dirty.pop_front()?;
             if let Some(connection) = self.clients.connections.get_mut(conn.index()) {
                 connection.dirty = false;
+                if self.is_tracing() {
+                    self.tell_sent(conn);
+                }
                 return Some(conn);
             }
         }
@@ -214,6 +222,9 @@ impl Shard {
     /// # Panics
     /// If there is no such connection, or less waits.
     pub fn written(&mut self, now: Instant, conn: ConnId, bytes: usize) {
+        if self.is_tracing() {
+            self.tell_written(conn, bytes);
+        }
         self.clients.written(conn, bytes);
         if !self.clients.deferred.is_empty() || !self.clients.displaced.is_empty() {
             self.run_deferred(now);

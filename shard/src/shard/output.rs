@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 /// Bytes for one socket, in order: small packets copied together, large payloads shared.
 ///
-/// An empty output owns no memory. Invariant: `pending_bytes` is the sum of what the segments still hold, and no
-/// segment is empty.
+/// An empty output owns no memory. Invariants: `pending_bytes` is the sum of what the segments still hold, and no
+/// segment is empty; a copied one begins with a packet, and a shared one is the payload of the packet before it.
 #[derive(Debug, Default)]
 pub struct Output {
     segments: VecDeque<Segment>,
@@ -72,6 +72,16 @@ impl Output {
             filled += 1;
         }
         filled
+    }
+
+    /// The segments from their first bytes on, those that are written among them: copied packets, each from its first byte on, or the
+    /// payload of the last one of those before it. And how many bytes of them are written.
+    pub(super) fn segments(&self) -> (impl Iterator<Item = Piece<'_>>, usize) {
+        let pieces = self.segments.iter().map(|segment| match segment {
+            Segment::Copied(bytes) => Piece::Packets(bytes),
+            Segment::Shared(bytes) => Piece::Payload(bytes),
+        });
+        (pieces, self.written)
     }
 
     /// How many segments wait: 1 means that [`first_chunk`](Self::first_chunk) is all there is.
@@ -147,6 +157,14 @@ impl Output {
         let all = self.pending_bytes;
         self.advance(all, spare);
     }
+}
+
+/// A segment, for who reads an output again.
+pub(super) enum Piece<'a> {
+    /// Whole packets; the payload of the last one may follow as the next piece.
+    Packets(&'a [u8]),
+    /// Of the PUBLISH before it; the first piece if that is written.
+    Payload(&'a [u8]),
 }
 
 /// The tail of an [`Output`], open for appending; counts what was added when it goes.

@@ -86,7 +86,7 @@ impl Shard {
     /// It is not, and the operator chose to close the connection then.
     fn is_publishable(&mut self, index: u32, topic: TopicName<'_>) -> Result<bool, ProtocolError> {
         if belongs_to_broker(topic) {
-            self.clients.stats.drop_message(DropReason::Forbidden);
+            self.clients.drop_message(index, topic, DropReason::Forbidden);
             return Ok(false);
         }
         self.may_publish(index, topic)

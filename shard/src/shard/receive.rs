@@ -184,6 +184,9 @@ impl Shard {
             Phase::Opening | Phase::Authenticating { .. } => return self.on_first_packet(now, conn, packet),
         };
         self.clients.stats.packets_received += 1;
+        if self.is_tracing() {
+            self.tell_received(conn, session, packet);
+        }
         let outcome = match packet {
             Packet::Publish(publish) => self.on_publish(now, conn, session, publish, source),
             Packet::PubAck(id) => self.on_puback(session, *id),

@@ -294,7 +294,7 @@ impl Shard {
             return;
         }
         if !self.clients.access.allows(session, Right::Read, message.topic()) {
-            return self.clients.deny_delivery(key.index, message.topic().as_str());
+            return self.clients.deny_delivery(key.index, message.topic());
         }
         let mut message_id = 0;
         if !self.clients.volatile && !session.clean && qos > QoS::AtMostOnce {
@@ -306,7 +306,8 @@ impl Shard {
                 message: &message,
             };
             if self.clients.store.append(record).is_err() {
-                self.clients.stats.drop_message(DropReason::StoreFailed);
+                self.clients
+                    .drop_message(key.index, message.topic(), DropReason::StoreFailed);
                 return;
             }
         }

@@ -18,6 +18,7 @@ pub(super) use fields::Fields;
 use header::{Header, Kind};
 
 use super::CodecError;
+use super::encoder::PublishHead;
 use super::packet::{ConnAck, ConnectReturnCode, Packet, Publish, QoS, SUBACK_FAILURE, SubAck, Subscribe};
 use super::packet::{SubscribeFilters, Unsubscribe, UnsubscribeFilters};
 
@@ -79,6 +80,34 @@ pub fn decode(bytes: &[u8], packet_bytes_max: usize) -> Result<Option<Decoded<'_
 #[inline]
 pub fn frame_len(bytes: &[u8], packet_bytes_max: usize) -> Result<Option<usize>, CodecError> {
     Ok(Header::read(bytes, packet_bytes_max)?.map(|header| header.frame_len))
+}
+
+/// Decodes the PUBLISH at the start of `bytes` up to its payload, which need not be there; and where that begins. The counterpart of
+/// [`encode_publish_head`](super::encode_publish_head). `Ok(None)` if more bytes are needed, or it is another packet.
+///
+/// # Errors
+/// Those of [`decode`]; and `Truncated`, if the bytes end before the payload.
+pub fn decode_publish_head(bytes: &[u8]) -> Result<Option<(PublishHead<'_>, usize)>, CodecError> {
+    let Some(header) = Header::read(bytes, usize::MAX)? else {
+        return Ok(None);
+    };
+    let Kind::Publish { dup, qos, retain } = header.kind else {
+        return Ok(None);
+    };
+    let there = header.frame_len.min(bytes.len());
+    let Packet::Publish(publish) = publish(Fields::new(&bytes[header.body_at..there]), dup, qos, retain)? else {
+        unreachable!("publish() makes no other");
+    };
+    let payload_at = there - publish.payload.len();
+    let head = PublishHead {
+        dup,
+        qos,
+        retain,
+        topic: publish.topic,
+        packet_id: publish.packet_id,
+        payload_len: header.frame_len - payload_at,
+    };
+    Ok(Some((head, payload_at)))
 }
 
 /// Section 3.3.2 and 3.3.3. The payload is what is left, so nothing can trail.

@@ -566,6 +566,16 @@ impl Cluster {
         }
     }
 
+    /// A stalled client's socket takes so many bytes, wherever they end.
+    pub(super) fn take_bytes(&mut self, client: Client, most: usize) {
+        let (at, conn) = self.sockets[client.0].at.expect("it is connected");
+        let chunk = self.shards[at].output(conn).first_chunk();
+        let taken = most.min(chunk.len());
+        self.sockets[client.0].received.extend_from_slice(&chunk[..taken]);
+        self.shards[at].written(self.now, conn, taken);
+        self.flush(at);
+    }
+
     /// Everything the client got since it was asked last.
     pub(super) fn take(&mut self, client: Client) -> Vec<Seen> {
         let mut seen = Vec::new();

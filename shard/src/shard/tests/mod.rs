@@ -16,3 +16,4 @@ mod retained;
 mod shared;
 mod store;
 mod subscribe;
+mod trace;

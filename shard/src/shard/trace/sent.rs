@@ -1,0 +1,133 @@
+//! What was sent, read again from the output that it waits in.
+
+use super::TracedEvent;
+use super::record::TracedPacket;
+use crate::codec::{Packet, Publish, decode, decode_publish_head, frame_len};
+use crate::shard::Shard;
+use crate::shard::clients::Clients;
+use crate::shard::event::ConnId;
+use crate::shard::output::{Output, Piece};
+use crate::topic::TopicName;
+
+/// A packet in an output.
+struct Waiting<'a> {
+    /// From its first byte on; the payload may be missing.
+    bytes: &'a [u8],
+    /// Of a PUBLISH, if it lies apart.
+    payload: &'a [u8],
+}
+
+impl Shard {
+    /// Tells what the output of a followed connection got since this was last called.
+    #[cold]
+    pub(in crate::shard) fn tell_sent(&mut self, conn: ConnId) {
+        let Clients {
+            tracing,
+            connections,
+            sessions,
+            ..
+        } = &mut self.clients;
+        let Some(connection) = connections.get_mut(conn.index()) else {
+            return;
+        };
+        let followed = connection.tap.as_ref().and_then(|tap| tap.client.clone());
+        let session = connection
+            .session()
+            .map(|session| &sessions[session as usize].client_id);
+        let client = match (followed, session) {
+            (Some(client), _) => client,
+            (None, Some(client)) if tracing.topics => client.clone(),
+            _ => return,
+        };
+        let tap = connection.tap.get_or_insert_default();
+        let told_bytes = (tap.round == tracing.round).then_some(tap.told_bytes);
+        (tap.round, tap.told_bytes) = (tracing.round, connection.output.len());
+        each_waiting(&connection.output, told_bytes, |waiting| {
+            let topic = waiting.topic();
+            tracing.tell(conn, &client, topic, |payload_bytes_max| {
+                TracedEvent::Sent(waiting.told(payload_bytes_max))
+            });
+        });
+    }
+
+    /// What the socket is about to take has been told.
+    #[cold]
+    pub(in crate::shard) fn tell_written(&mut self, conn: ConnId, bytes: usize) {
+        self.tell_sent(conn);
+        if let Some(tap) = &mut self.clients.connections[conn.index()].tap {
+            tap.told_bytes = tap.told_bytes.saturating_sub(bytes);
+        }
+    }
+}
+
+/// All packets of an output behind the first `told_bytes` that wait; if it is not known how many, all that are not wholly written.
+/// O(what is told, and one segment).
+fn each_waiting(output: &Output, told_bytes: Option<usize>, mut tell: impl FnMut(&Waiting<'_>)) {
+    let (pieces, written) = output.segments();
+    let mut pieces = pieces.peekable();
+    // Told packets end where one begins; written bytes may end anywhere.
+    let begin = written + told_bytes.unwrap_or(0);
+    let mut piece_at = 0;
+    while let Some(piece) = pieces.next() {
+        let Piece::Packets(bytes) = piece else {
+            let Piece::Payload(payload) = piece else { unreachable!() };
+            piece_at += payload.len();
+            continue;
+        };
+        let mut at = match told_bytes {
+            Some(_) => begin.saturating_sub(piece_at).min(bytes.len()),
+            None => 0,
+        };
+        while at < bytes.len() {
+            let packet = &bytes[at..];
+            let len = frame_len(packet, usize::MAX).ok().flatten();
+            let len = len.expect("an output holds packets, from their first bytes on");
+            let payload = match pieces.peek() {
+                Some(Piece::Payload(payload)) if len > packet.len() => *payload,
+                _ => &[],
+            };
+            if piece_at + at + len > begin {
+                tell(&Waiting {
+                    bytes: &packet[..len.min(packet.len())],
+                    payload,
+                });
+            }
+            at += len;
+        }
+        piece_at += bytes.len();
+    }
+}
+
+impl Waiting<'_> {
+    fn publish(&self) -> Option<(Publish<'_>, usize)> {
+        let (head, payload_at) = decode_publish_head(self.bytes).ok().flatten()?;
+        let payload = if self.payload.is_empty() {
+            &self.bytes[payload_at..]
+        } else {
+            self.payload
+        };
+        let publish = Publish {
+            dup: head.dup,
+            qos: head.qos,
+            retain: head.retain,
+            topic: head.topic,
+            packet_id: head.packet_id,
+            payload,
+        };
+        Some((publish, head.payload_len))
+    }
+
+    fn topic(&self) -> Option<TopicName<'_>> {
+        self.publish()
+            .map(|(publish, _)| TopicName::from_checked(publish.topic))
+    }
+
+    fn told(&self, payload_bytes_max: usize) -> TracedPacket {
+        if let Some((publish, payload_bytes)) = self.publish() {
+            return TracedPacket::publish(&publish, payload_bytes, payload_bytes_max);
+        }
+        let decoded = decode(self.bytes, usize::MAX).ok().flatten();
+        let packet: Packet<'_> = decoded.expect("an output holds whole packets").packet;
+        TracedPacket::new(&packet, payload_bytes_max)
+    }
+}
