@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Order::Serve(config, secrets, given) => serve(*config, &secrets, given),
         Order::Doctor { config, json } => doctor::run(&config, json),
         Order::Reload(config) => operator::reload(&config),
+        Order::Trace(config, args) => operator::trace(&config, &args),
         Order::Publish(args) => client::publish(&args),
         Order::Subscribe(args) => client::subscribe(&args),
     }

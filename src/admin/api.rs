@@ -9,6 +9,7 @@
 //! GET    /api/retained/TOPIC    the payload
 //! DELETE /api/retained/TOPIC    removes it
 //! POST   /api/reload            reads settings and files again, as SIGHUP; what came of it
+//! POST   /api/trace             follows a client or a topic: see `trace`
 //! ```
 //! `ID` and `TOPIC` are percent-encoded; slashes of a topic may stand as they are. A search looks at shard after shard, page by
 //! page, and ends after [`SEARCH_TIME`] with what it has and where to go on.
@@ -39,8 +40,9 @@ impl App {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         let deletes = *method == Method::DELETE;
         let answer = match path.split_once('/') {
-            None if path == "reload" && *method != Method::POST => return not_allowed("POST"),
+            None if matches!(path, "reload" | "trace") && *method != Method::POST => return not_allowed("POST"),
             None if path == "reload" => self.reload().await,
+            None if path == "trace" => self.trace(query).await,
             None if !reads => return not_allowed("GET, HEAD"),
             None => match path {
                 "shards" => Ok(self.all_shards().await),
@@ -367,7 +369,7 @@ fn shard((id, state): (usize, &ShardState)) -> Value {
 
 /// Why there is no answer.
 #[derive(Debug)]
-enum Refusal {
+pub(super) enum Refusal {
     Invalid(&'static str),
     Forbidden(&'static str),
     NotFound(&'static str),
@@ -423,7 +425,7 @@ fn limit_of(text: &str) -> Result<usize, Refusal> {
     }
 }
 
-fn number_or<T: std::str::FromStr>(text: &str, why: &'static str) -> Result<T, Refusal> {
+pub(super) fn number_or<T: std::str::FromStr>(text: &str, why: &'static str) -> Result<T, Refusal> {
     text.parse().map_err(|_| Refusal::Invalid(why))
 }
 

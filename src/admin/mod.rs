@@ -3,7 +3,7 @@
 //! Read [`routes`] first: what there is to ask for. One thread of its own ([`server`]) serves a bounded number of connections, each
 //! for one request and a bounded time; hyper reads and writes HTTP on a [`stream`]. [`shards`] asks the shards through their
 //! control channels and waits for the answers, with a limit. [`metrics`] writes their numbers for Prometheus, [`api`] what is known of shards, clients and
-//! retained messages as JSON; [`page`] shows it. Nothing here lies on the
+//! retained messages as JSON; [`page`] shows it; [`trace`] follows a client. Nothing here lies on the
 //! path of a message: a shard answers between its events, and only what it was asked.
 
 mod api;
@@ -13,6 +13,7 @@ mod routes;
 mod server;
 mod shards;
 mod stream;
+pub(crate) mod trace;
 
 use std::io;
 use std::net::TcpListener;

@@ -11,24 +11,25 @@
 //! it could be led here by any page that it shows; so a request must name the host by number or as `localhost`, which a page
 //! under a name of its own cannot (DNS rebinding).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use ringmq_shard::shard::ShardId;
+use ringmq_shard::shard::{ShardId, TraceId};
 
 use super::api::Slowest;
 use super::metrics::{self, Format};
 use super::page::Page;
 use super::server::Alarms;
 use super::shards::Shards;
+use super::trace::TraceBody;
 use super::{Admin, shards};
 use crate::runtime::report::Reports;
 
@@ -36,24 +37,34 @@ use crate::runtime::report::Reports;
 #[derive(Debug)]
 pub(super) struct App {
     pub(super) admin: Arc<Admin>,
-    pub(super) shards: Shards,
+    pub(super) shards: Rc<Shards>,
     pub(super) reports: Arc<Reports>,
+    /// The last trace that was begun.
+    traces: Cell<u64>,
     page: Page,
     /// The last answer about the slowest clients, and when it was made.
     pub(super) slowest: RefCell<Option<(Instant, Slowest)>>,
 }
 
-pub(super) type Answer = Response<Full<Bytes>>;
+/// All of it, or what is told as it happens.
+pub(super) type Answer = Response<Either<Full<Bytes>, TraceBody>>;
 
 impl App {
     pub(super) fn new(admin: Arc<Admin>, shards: Shards, reports: Arc<Reports>) -> App {
         App {
             admin,
-            shards,
+            shards: Rc::new(shards),
             reports,
+            traces: Cell::new(0),
             page: Page::new(),
             slowest: RefCell::default(),
         }
+    }
+
+    /// One that no trace had yet.
+    pub(super) fn next_trace(&self) -> TraceId {
+        self.traces.set(self.traces.get() + 1);
+        TraceId(self.traces.get())
     }
 
     /// When its answers want to be polled again.
@@ -214,7 +225,7 @@ pub(super) fn text(status: StatusCode, line: &str) -> Answer {
 }
 
 pub(super) fn body(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    let mut answer = Response::new(Either::Left(Full::new(body.into())));
     *answer.status_mut() = status;
     answer
         .headers_mut()

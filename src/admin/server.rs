@@ -4,7 +4,7 @@
 //!   accepted ──▶ Serving: hyper reads one request, `routes` answers, hyper writes ──▶ Draining ──▶ gone
 //!                   └── at its deadline, or for a newer one while its request is not whole ────────▲
 //! ```
-//! One request per connection, so what a client can hold is a connection for [`SERVE_TIME`]. Whoever is slow to ask makes
+//! One request per connection, so what a client can hold is a connection for [`SERVE_TIME`], or for as long as it may follow something. Whoever is slow to ask makes
 //! way for others: when all places are taken, the connection that has waited longest for its request is closed, so
 //! clients that never finish one keep nobody out.
 
@@ -28,6 +28,7 @@ use tracing::{debug, warn};
 
 use super::routes::App;
 use super::stream::Stream;
+use super::trace::Lasting;
 use crate::runtime::doorbell::Doorbell;
 
 /// Serves the admin listener on the thread that calls [`run`](Server::run).
@@ -47,6 +48,8 @@ struct Connection {
     stage: Stage,
     /// Closed then, wherever it stands.
     until: Instant,
+    /// Until when its answer goes on, if that takes long: then its client must stay.
+    lasts: Rc<Cell<Option<Instant>>>,
     /// Its request is whole, and is answered.
     asked: Rc<Cell<bool>>,
     /// The client reset it, or both sides are done.
@@ -108,7 +111,7 @@ impl Server {
         let timeout = wake_at.map(|at| {
             // Rounded up, so that it is due when the sleep ends.
             let time = at.saturating_duration_since(now) + Duration::from_millis(1);
-            Timespec::try_from(time).expect("a minute at most")
+            Timespec::try_from(time).expect("an hour and some seconds at most")
         });
         let accepting = if self.accept_at.is_some() {
             PollFlags::empty()
@@ -122,7 +125,7 @@ impl Server {
         polled.extend(
             self.connections
                 .iter()
-                .map(|connection| PollFd::new(&connection.stream, connection.stream.waits())),
+                .map(|connection| PollFd::new(&connection.stream, connection.waits())),
         );
         match poll(&mut polled, timeout.as_ref()) {
             Ok(_) => {}
@@ -137,7 +140,8 @@ impl Server {
         }
         for (connection, fired) in self.connections.iter_mut().zip(&fired[2..]) {
             // Reported even if nothing is waited for, so it must not stay.
-            connection.gone = fired.intersects(PollFlags::HUP | PollFlags::ERR);
+            connection.gone = fired.intersects(PollFlags::HUP | PollFlags::ERR)
+                || fired.contains(PollFlags::RDHUP) && connection.lasts.get().is_some();
             if !fired.is_empty() {
                 connection.stream.wakes();
             }
@@ -174,12 +178,17 @@ impl Server {
             self.connections.remove(slow);
         }
         let asked = Rc::new(Cell::new(false));
+        let lasts = Rc::new(Cell::new(None));
         let service = service_fn({
-            let (app, asked) = (Rc::clone(&self.app), Rc::clone(&asked));
+            let (app, asked, lasts) = (Rc::clone(&self.app), Rc::clone(&asked), Rc::clone(&lasts));
             move |request| {
                 asked.set(true);
-                let app = Rc::clone(&app);
-                async move { Ok::<_, std::convert::Infallible>(app.answer(request).await) }
+                let (app, lasts) = (Rc::clone(&app), Rc::clone(&lasts));
+                async move {
+                    let answer = app.answer(request).await;
+                    lasts.set(answer.extensions().get::<Lasting>().map(|lasting| lasting.0));
+                    Ok::<_, std::convert::Infallible>(answer)
+                }
             }
         });
         let serving = http1::Builder::new()
@@ -196,6 +205,7 @@ impl Server {
                 let _ = serving.await;
             })),
             until: Instant::now() + SERVE_TIME,
+            lasts,
             asked,
             gone: false,
         });
@@ -204,10 +214,22 @@ impl Server {
 }
 
 impl Connection {
+    /// What of its socket it wants to hear of.
+    fn waits(&self) -> PollFlags {
+        let leaves = match self.lasts.get() {
+            Some(_) => PollFlags::RDHUP,
+            None => PollFlags::empty(),
+        };
+        self.stream.waits() | leaves
+    }
+
     /// True once it is over.
     fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
         if let Stage::Serving(serving) = &mut self.stage {
             if serving.as_mut().poll(cx) == Poll::Pending {
+                if let Some(lasts) = self.lasts.get() {
+                    self.until = lasts;
+                }
                 return false;
             }
             self.stage = Stage::Draining;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use ringmq_shard::shard::{PeerBatch, ShardId};
+use ringmq_shard::shard::{PeerBatch, ShardId, TraceId};
 use thiserror::Error;
 
 use super::server::Alarms;
@@ -19,6 +19,7 @@ use crate::runtime::executor::Control;
 use crate::runtime::mesh::Mesh;
 use crate::runtime::question::{Question, Reply};
 use crate::runtime::report::ShardReport;
+use crate::runtime::trace::{Feed, Follower};
 
 /// The way from the admin thread to all shards.
 #[derive(Debug)]
@@ -100,14 +101,21 @@ impl Shards {
         shard: ShardId,
         question: impl FnOnce(Reply<T>) -> Question,
     ) -> Result<T, Silent> {
+        self.answers(shard)?;
+        let (reply, answer) = self.reply();
+        self.put(shard, question(reply));
+        self.wait(&answer, ANSWER_TIME).await.ok_or(Silent(shard))
+    }
+
+    /// # Errors
+    /// It is known not to answer: it should be asked nothing more.
+    pub(super) fn answers(&self, shard: ShardId) -> Result<(), Silent> {
         // Opens a question for numbers, by whose age it is known whether the shard answers at all.
         self.look(Instant::now());
         if self.silent_for(ANSWER_TIME).contains(&shard) {
             return Err(Silent(shard));
         }
-        let (reply, answer) = self.reply();
-        self.put(shard, question(reply));
-        self.wait(&answer, ANSWER_TIME).await.ok_or(Silent(shard))
+        Ok(())
     }
 
     /// A place for an answer that this thread waits for.
@@ -125,6 +133,21 @@ impl Shards {
             Err(_) => Poll::Pending,
         })
         .await
+    }
+
+    /// A place for the records of a trace, for all shards to write to.
+    pub(super) fn feed(&self) -> (Feed, Follower) {
+        Feed::new(&self.bell)
+    }
+
+    /// Ends a trace on the first so many shards; each answers once it tells nothing more.
+    pub(super) fn end_trace(&self, id: TraceId, shards: u16) -> Vec<flume::Receiver<()>> {
+        let end = |shard| {
+            let (reply, answer) = self.reply();
+            self.put(shard, Question::EndTrace(id, reply));
+            answer
+        };
+        (0..shards).map(ShardId).map(end).collect()
     }
 
     pub(super) fn len(&self) -> u16 {

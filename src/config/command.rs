@@ -8,6 +8,7 @@ use super::args::{Args, ListenerArgs};
 use super::manual::{CompletionsArgs, ManArgs};
 use crate::auth::PasswdArgs;
 use crate::client::{PubArgs, SubArgs};
+use crate::operator::TraceArgs;
 
 /// What to do.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,6 +26,8 @@ pub(super) enum Task {
     },
     /// Have the broker that runs with these settings read them again.
     Reload,
+    /// Have the broker that runs with these settings tell what a client does.
+    Trace(TraceArgs),
     /// Publish messages.
     Publish(Box<PubArgs>),
     /// Print messages.
@@ -61,6 +64,7 @@ impl Typed {
                     .is_some_and(|flags| flags.get_flag(JSON)),
             },
             Some(RELOAD) => Task::Reload,
+            Some(TRACE) => Task::Trace(own_args(&matches)?),
             Some(PASSWD) => Task::Passwd(own_args(&matches)?),
             Some(MAN) => Task::Man(own_args(&matches)?),
             Some(COMPLETIONS) => Task::Completions(own_args(&matches)?),
@@ -74,12 +78,35 @@ impl Typed {
                 let matches = flags.clone();
                 // Flags stand behind the name, never before it.
                 line.remove(1);
-                // A switch, so no word behind it is its own; and no setting takes it for a value.
-                line.retain(|word| word != "--json");
+                let own = match task {
+                    Task::Trace(_) => TraceArgs::augment_args(Command::new(TRACE)),
+                    _ => Command::new(DOCTOR).arg(json()),
+                };
+                let line = without(line, &own);
                 Ok(Typed { task, line, matches })
             }
         }
     }
+}
+
+/// The line without the flags that are a command's own.
+fn without(line: Vec<OsString>, own: &Command) -> Vec<OsString> {
+    let mut line = line.into_iter();
+    let mut settings = Vec::new();
+    while let Some(word) = line.next() {
+        let text = word.to_string_lossy();
+        let (name, is_whole) = match text.split_once('=') {
+            Some((name, _)) => (name, false),
+            None => (&*text, true),
+        };
+        let flag = name.strip_prefix("--");
+        match own.get_arguments().find(|arg| flag.is_some() && arg.get_long() == flag) {
+            Some(arg) if is_whole && arg.get_action().takes_values() => drop(line.next()),
+            Some(_) => {}
+            None => settings.push(word),
+        }
+    }
+    settings
 }
 
 /// The arguments of a command that has its own.
@@ -103,15 +130,13 @@ pub(super) fn command() -> Command {
         .subcommand(
             Args::augment_args(Command::new(DOCTOR))
                 .about("Look at the host: whether the broker can run here with these settings, and what would hold it back")
-                .arg(
-                    Arg::new(JSON)
-                        .long(JSON)
-                        .action(ArgAction::SetTrue)
-                        .help("Print JSON rather than lines"),
-                ),
+                .arg(json()),
         )
         .subcommand(Args::augment_args(Command::new(RELOAD)).about(
             "Have the running broker read its settings and files again, and say what came of it: exit code 1 if they were refused",
+        ))
+        .subcommand(Args::augment_args(TraceArgs::augment_args(Command::new(TRACE))).about(
+            "Follow a client's packets, or the messages of a topic, in the running broker: what comes, what goes, what is dropped",
         ))
         .subcommand(PasswdArgs::command())
         .subcommand(PubArgs::command())
@@ -121,6 +146,13 @@ pub(super) fn command() -> Command {
             CompletionsArgs::augment_args(Command::new(COMPLETIONS))
                 .about("Print a script that completes commands and flags"),
         )
+}
+
+fn json() -> Arg {
+    Arg::new(JSON)
+        .long(JSON)
+        .action(ArgAction::SetTrue)
+        .help("Print JSON rather than lines")
 }
 
 /// Flags and environment only.
@@ -143,6 +175,7 @@ const PRINT: &str = "config";
 const DOCTOR: &str = "doctor";
 const JSON: &str = "json";
 const RELOAD: &str = "reload";
+const TRACE: &str = "trace";
 const PASSWD: &str = "passwd";
 const MAN: &str = "man";
 const COMPLETIONS: &str = "completions";

@@ -40,6 +40,7 @@ use thiserror::Error;
 
 use crate::auth::{self, Pool, SecretError, Secrets};
 use crate::client::{PubArgs, SubArgs};
+use crate::operator::TraceArgs;
 use command::{Task, Typed};
 use file::File;
 use layers::{Layer, Source, layers};
@@ -114,6 +115,8 @@ pub enum Order {
     },
     /// Have the broker that runs with these settings read them again.
     Reload(Box<Config>),
+    /// Have the broker that runs with these settings tell what a client does.
+    Trace(Box<Config>, TraceArgs),
     /// Publish messages.
     Publish(Box<PubArgs>),
     /// Print messages.
@@ -284,6 +287,10 @@ impl Config {
                     std::process::exit(1);
                 });
                 return Order::Reload(Box::new(config));
+            }
+            Task::Trace(args) => {
+                let (config, ..) = Config::layered(&typed, &available()).unwrap_or_else(|error| refuse(&error));
+                return Order::Trace(Box::new(config), args.clone());
             }
             Task::Print => {
                 let (_, broker, listeners) =

@@ -40,6 +40,23 @@ pub enum OperatorError {
         /// Its first line.
         text: String,
     },
+    /// It ended before its time.
+    #[error("http://{address}: the broker has ended the answer: see its log")]
+    Ended {
+        /// Who was asked.
+        address: SocketAddr,
+    },
+    /// A line that is none of a trace.
+    #[error("http://{address} tells what this ringmq does not understand: {line}")]
+    Line {
+        /// Who was asked.
+        address: SocketAddr,
+        /// What it said.
+        line: String,
+    },
+    /// Nobody reads what is printed.
+    #[error("standard output: {0}")]
+    Output(std::io::Error),
     /// The broker goes on with what it had.
     #[error("not reloaded, what was read before stays in force: {0}")]
     Refused(String),

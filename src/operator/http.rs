@@ -4,7 +4,9 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use ureq::config::ConfigBuilder;
 use ureq::http::{Response, StatusCode, header};
+use ureq::typestate::AgentScope;
 use ureq::{Agent, Body};
 
 use super::OperatorError;
@@ -48,18 +50,28 @@ impl Admin {
         })
     }
 
+    /// POST without a body, to an answer that takes as long as it likes once it has begun.
+    ///
+    /// # Errors
+    /// As [`post`](Admin::post).
+    pub(super) fn follow(&self, path: &str) -> Result<Response<Body>, OperatorError> {
+        let agent = agent()
+            .timeout_connect(Some(ANSWER_TIME))
+            .timeout_recv_response(Some(ANSWER_TIME))
+            .build();
+        self.send(&agent.into(), path)
+    }
+
     /// POST without a body. The answer may have any status but those that say that nobody was asked.
     ///
     /// # Errors
     /// There is no answer, or the token is not the broker's.
     pub(super) fn post(&self, path: &str) -> Result<Response<Body>, OperatorError> {
-        let agent: Agent = Agent::config_builder()
-            .proxy(None)
-            .max_redirects(0)
-            .http_status_as_error(false)
-            .timeout_global(Some(ANSWER_TIME))
-            .build()
-            .into();
+        let agent = agent().timeout_global(Some(ANSWER_TIME)).build();
+        self.send(&agent.into(), path)
+    }
+
+    fn send(&self, agent: &Agent, path: &str) -> Result<Response<Body>, OperatorError> {
         let mut request = agent.post(format!("http://{}{path}", self.address));
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -90,6 +102,13 @@ impl Admin {
             source,
         }
     }
+}
+
+fn agent() -> ConfigBuilder<AgentScope> {
+    Agent::config_builder()
+        .proxy(None)
+        .max_redirects(0)
+        .http_status_as_error(false)
 }
 
 /// Longer than the broker takes for any answer.

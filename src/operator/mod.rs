@@ -4,6 +4,8 @@
 mod error;
 mod http;
 mod reload;
+mod trace;
 
 pub use error::OperatorError;
 pub use reload::reload;
+pub use trace::{TraceArgs, trace};

@@ -32,6 +32,7 @@ use super::question::Question;
 use super::report::{Reports, ShardReport, TurnTimes};
 use super::ring::Ring;
 use super::sockets::{Arrival, Sockets, earliest};
+use super::trace::Traces;
 use super::users::Users;
 use crate::auth::{Authenticator, Job};
 use crate::listener::Acceptor;
@@ -113,6 +114,7 @@ pub(crate) struct Executor {
     turns: u64,
     sleeps: u64,
     turn_times: TurnTimes,
+    traces: Traces,
 }
 
 impl Executor {
@@ -142,6 +144,7 @@ impl Executor {
             turns: 0,
             sleeps: 0,
             turn_times: TurnTimes::default(),
+            traces: Traces::new(config.id),
             config,
         })
     }
@@ -199,7 +202,11 @@ impl Executor {
             worked |= self.sockets.read(&mut self.shard, &self.port, self.config.clock, now);
         }
         worked |= self.take_time(now);
-        worked | self.flush(now)
+        worked |= self.flush(now);
+        if self.shard.is_tracing() {
+            self.traces.tell(&mut self.shard, &self.sockets, now);
+        }
+        worked
     }
 
     fn take_control(&mut self, now: Instant) -> bool {
@@ -504,7 +511,7 @@ impl Executor {
 
     fn answer(&mut self, question: Question, now: Instant) {
         let numbers = self.numbers();
-        question.answer(&mut self.shard, &self.sockets, now, numbers);
+        question.answer(&mut self.shard, &self.sockets, &mut self.traces, now, numbers);
     }
 
     fn next_deadline(&self) -> Option<Instant> {

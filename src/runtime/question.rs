@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use ringmq_shard::message::SharedMessage;
 use ringmq_shard::session::SubscriptionKey;
-use ringmq_shard::shard::{ClientDetail, ClientPage, ClientQuery, ConnId, Kicked, Shard};
+use ringmq_shard::shard::{
+    ClientDetail, ClientPage, ClientQuery, ConnId, Kicked, Shard, TooManyTraces, Trace, TraceId,
+};
 use ringmq_shard::store::StoreError;
 use ringmq_shard::time::Instant;
 use ringmq_shard::topic::{TopicError, TopicLimits, TopicName};
@@ -16,6 +18,7 @@ use ringmq_shard::topic::{TopicError, TopicLimits, TopicName};
 use super::doorbell::Doorbell;
 use super::report::ShardReport;
 use super::sockets::Sockets;
+use super::trace::{Feed, Traces};
 use crate::transport::Peer;
 
 /// A question to one shard.
@@ -35,6 +38,10 @@ pub(crate) enum Question {
     Kick(String, Reply<Kicked>),
     /// The retained message of a topic that it owns.
     Retained(Topic, Reply<Option<SharedMessage>>),
+    /// Follow a client or a topic, and tell about it there.
+    Trace(Trace, Feed, Reply<Result<(), TooManyTraces>>),
+    /// End that. Nothing is told after the answer.
+    EndTrace(TraceId, Reply<()>),
     /// Remove that message; whether there was one.
     ClearRetained(Topic, Reply<Result<bool, StoreError>>),
 }
@@ -62,7 +69,14 @@ impl Topic {
 
 impl Question {
     /// Answers, on the shard's thread.
-    pub(super) fn answer(self, shard: &mut Shard, sockets: &Sockets, now: Instant, numbers: ShardReport) {
+    pub(super) fn answer(
+        self,
+        shard: &mut Shard,
+        sockets: &Sockets,
+        traces: &mut Traces,
+        now: Instant,
+        numbers: ShardReport,
+    ) {
         let peer = |conn: Option<ConnId>| conn.and_then(|conn| sockets.peer(conn));
         match self {
             Question::Numbers(reply) => reply.send(numbers),
@@ -79,6 +93,11 @@ impl Question {
                 }));
             }
             Question::Kick(client_id, reply) => reply.send(shard.kick(now, &client_id)),
+            Question::Trace(trace, feed, reply) => reply.send(traces.begin(shard, trace, feed)),
+            Question::EndTrace(id, reply) => {
+                traces.end(shard, sockets, now, id);
+                reply.send(());
+            }
             Question::Retained(topic, reply) => reply.send(shard.retained_message(topic.name())),
             Question::ClearRetained(topic, reply) => reply.send(shard.clear_retained(topic.name())),
         }
