@@ -517,6 +517,7 @@ impl Executor {
     fn next_deadline(&self) -> Option<Instant> {
         let shard = earliest(self.shard.next_deadline(), self.sockets.next_deadline());
         let process = earliest(self.report_at, self.acceptor.next_deadline());
+        let process = earliest(process, self.traces.next_deadline(&self.shard));
         earliest(shard, earliest(process, self.stopping))
     }
 

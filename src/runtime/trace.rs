@@ -102,6 +102,11 @@ impl Traces {
         }
     }
 
+    /// When the shard should be looked at again, though nothing happens: what was left out is told soon, too.
+    pub(super) fn next_deadline(&self, shard: &Shard) -> Option<Instant> {
+        (shard.is_tracing() && shard.has_untold()).then_some(self.second_ends)
+    }
+
     /// Passes on what the shard has told. Worth a call at the end of each turn while it is tracing.
     pub(super) fn tell(&mut self, shard: &mut Shard, sockets: &Sockets, now: Instant) {
         let mut rings = false;

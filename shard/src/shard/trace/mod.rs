@@ -235,6 +235,12 @@ impl Shard {
         self.clients.tracing.is_on()
     }
 
+    /// Whether something was left out since [`Shard::begin_traced_second`]: worth a call of that once the second is over.
+    #[must_use]
+    pub fn has_untold(&self) -> bool {
+        self.clients.tracing.traces.iter().any(|active| active.untold > 0)
+    }
+
     /// What was told next.
     pub fn poll_traced(&mut self) -> Option<Traced> {
         self.clients.tracing.told.pop_front()
