@@ -8,6 +8,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use common::*;
 
@@ -364,6 +365,28 @@ fn client_that_is_gone_is_not_registered() {
 }
 
 /// Runs the scenario with 1, 2 and 3 shards.
+/// Who guesses cannot tell a wrong name from a wrong password by how long the refusal takes: a name that nobody has costs a hash too.
+/// One that costs none is refused hundreds of times faster.
+#[test]
+fn a_wrong_name_takes_as_long_as_a_wrong_password() {
+    let folder = Folder::new();
+    let file = folder.write("passwords", SLOW);
+    let broker = Broker::start(1, &["--password-file", &file]);
+    let refused = |user: &str| {
+        let begun = Instant::now();
+        let mut client = broker.dial();
+        client.send(Connect::new("guess").user(user, "wrong").encode());
+        expect_answer(&mut client, BAD_CREDENTIALS);
+        begun.elapsed()
+    };
+    let mut times: Vec<(Duration, Duration)> = (0..11).map(|n| (refused("slow"), refused(&format!("no{n}")))).collect();
+    times.sort_by_key(|(there, _)| *there);
+    let there = times[5].0;
+    times.sort_by_key(|(_, not_there)| *not_there);
+    let ratio = times[5].1.as_secs_f64() / there.as_secs_f64();
+    assert!((0.4..2.5).contains(&ratio), "{ratio}: {times:?}");
+}
+
 fn each_broker_of(flags: &[&str], scenario: impl Fn(&Broker)) {
     for shards in [1, 2, 3] {
         scenario(&Broker::start(shards, flags));

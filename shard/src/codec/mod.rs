@@ -16,7 +16,7 @@ pub mod packet;
 #[cfg(test)]
 mod tests;
 
-pub use decoder::{Decoded, decode, decode_publish_head, frame_len};
+pub use decoder::{Decoded, decode, decode_again, decode_publish_head, frame_len};
 pub use encoder::*;
 pub use error::CodecError;
 pub use filters::{SubscribeFilterIter, UnsubscribeFilterIter};

@@ -189,6 +189,7 @@ impl Clients {
     }
 
     /// Counts that a message does not leave to this session.
+    #[cold]
     pub(super) fn deny_delivery(&mut self, index: u32, topic: TopicName<'_>) {
         self.deny(index, Denial::Delivery, topic.as_str());
         self.tell_dropped(index, topic, NOT_ALLOWED);
@@ -280,6 +281,11 @@ impl Shard {
         if self.clients.access.allows(session, Right::Write, topic) {
             return Ok(true);
         }
+        self.refuse_publish(index, topic)
+    }
+
+    #[cold]
+    fn refuse_publish(&mut self, index: u32, topic: TopicName<'_>) -> Result<bool, ProtocolError> {
         self.clients.deny(index, Denial::Publish, topic.as_str());
         self.clients.tell_dropped(index, topic, NOT_ALLOWED);
         self.after_denied_publish()

@@ -9,7 +9,6 @@ use super::authenticate::Admission;
 use super::event::ConnId;
 use super::output::Output;
 use super::rate::Allowance;
-use super::trace::Tap;
 use crate::codec::PacketId;
 use crate::store::Lsn;
 use crate::time::Instant;
@@ -83,8 +82,6 @@ pub(super) struct Connection {
     pub(super) silence_max: Duration,
     /// The Keep Alive in force, in seconds.
     pub(super) keep_alive: u16,
-    /// `None` unless it is, or was, followed.
-    pub(super) tap: Option<Box<Tap>>,
     /// The one timer of this connection that is not stale.
     pub(super) timer_at: Instant,
 }
@@ -140,7 +137,6 @@ impl Connection {
             last_received: now,
             silence_max: Duration::ZERO,
             keep_alive: 0,
-            tap: None,
             timer_at: Instant::default(),
         }
     }

@@ -134,6 +134,9 @@ impl Clients {
 
     /// Forgets a connection and what it held.
     pub(super) fn remove_connection(&mut self, conn: ConnId) -> Connection {
+        if self.tracing.is_on() {
+            self.tracing.forget(conn);
+        }
         let mut connection = self.connections.remove(conn.index());
         self.memory.recharge(&mut connection.charged, 0);
         connection

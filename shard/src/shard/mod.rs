@@ -355,6 +355,7 @@ impl Shard {
             charged += connection.charged;
         }
         assert_eq!(charged, self.clients.memory.used());
+        self.clients.tracing.check_invariants(&self.clients.connections);
         let inflight: usize = self
             .clients
             .sessions

@@ -140,6 +140,9 @@ impl Shard {
                     return (used, Stop::Closed);
                 }
             };
+            if self.is_tracing() {
+                self.tell_received(conn, &bytes[used..used + decoded.len]);
+            }
             if let Some(stop) = self.on_packet(now, conn, &decoded.packet, source) {
                 if !matches!(stop, Stop::Move(_) | Stop::Verify) {
                     used += decoded.len;
@@ -184,9 +187,6 @@ impl Shard {
             Phase::Opening | Phase::Authenticating { .. } => return self.on_first_packet(now, conn, packet),
         };
         self.clients.stats.packets_received += 1;
-        if self.is_tracing() {
-            self.tell_received(conn, session, packet);
-        }
         let outcome = match packet {
             Packet::Publish(publish) => self.on_publish(now, conn, session, publish, source),
             Packet::PubAck(id) => self.on_puback(session, *id),

@@ -12,12 +12,15 @@
 mod record;
 mod sent;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+
+use slab::Slab;
 
 use super::Shard;
 use super::clients::Clients;
+use super::connection::Connection;
 use super::event::{ClientId, ConnId};
-use crate::codec::{Connect, Packet};
+use crate::codec::{Connect, Decoded, Packet, decode_again};
 use crate::error::{CloseReason, DropReason};
 use crate::topic::{TopicError, TopicFilter, TopicLimits, TopicName};
 
@@ -69,15 +72,15 @@ impl FollowedTopic {
 
 /// All traces of a shard, and what they have told.
 ///
-/// Invariants: there are `traces` of [`TRACES_MAX`] at most; `topics` says whether one of them follows a topic; a tap of this
-/// `round` is in step with its output.
+/// Invariants: there are `traces` of [`TRACES_MAX`] at most; `topics` says whether one of them follows a topic; a tap is in step with the
+/// output of its connection, which is open, and is followed: each connection with an output while `topics`, else those with a client.
 #[derive(Debug, Default)]
 pub(super) struct Tracing {
     traces: Vec<Active>,
     topics: bool,
     told: VecDeque<Traced>,
-    /// Raised when outputs begin to be followed that were not: what their taps say of before is void. 0 is never in step.
-    round: u32,
+    /// Beside the table of connections, where it would cost those that nobody follows.
+    taps: BTreeMap<ConnId, Tap>,
 }
 
 /// A trace that goes on.
@@ -90,14 +93,13 @@ struct Active {
     untold: u64,
 }
 
-/// What is known of a connection that is, or was, followed.
+/// What is known of a connection that is followed.
 #[derive(Debug, Default)]
 pub(super) struct Tap {
-    /// Its client, while that is followed.
+    /// Its client, if that is followed.
     client: Option<ClientId>,
-    /// So many bytes of its output have been told. Void unless it is of the [`Tracing::round`].
-    told_bytes: usize,
-    round: u32,
+    /// So many bytes of its output have been told; `None`: it was not followed when they came, so what waits is to be told.
+    told_bytes: Option<usize>,
 }
 
 impl Tracing {
@@ -137,8 +139,20 @@ impl Tracing {
         }
     }
 
-    fn begin_round(&mut self) {
-        self.round = self.round.wrapping_add(1).max(1);
+    /// The connection is gone, and its number free.
+    #[cold]
+    pub(super) fn forget(&mut self, conn: ConnId) {
+        self.taps.remove(&conn);
+    }
+
+    pub(super) fn check_invariants(&self, connections: &Slab<Connection>) {
+        assert!(self.traces.len() <= TRACES_MAX);
+        assert_eq!(self.topics, self.follows_topics());
+        for (conn, tap) in &self.taps {
+            assert!(tap.told_bytes.unwrap_or(0) <= connections[conn.index()].output.len());
+            let is_followed = |client_id: &ClientId| self.follows_client(client_id);
+            assert!(self.topics || tap.client.as_ref().is_some_and(is_followed));
+        }
     }
 
     fn follows_client(&self, client_id: &str) -> bool {
@@ -158,49 +172,18 @@ impl Shard {
     /// # Errors
     /// There are [`TRACES_MAX`] already; nothing has changed.
     pub fn trace(&mut self, trace: Trace) -> Result<(), TooManyTraces> {
-        let Clients {
-            tracing,
-            connections,
-            sessions,
-            by_client,
-            ..
-        } = &mut self.clients;
+        let tracing = &mut self.clients.tracing;
         if tracing.traces.len() >= TRACES_MAX {
             return Err(TooManyTraces);
         }
-        let conn_of = |client_id: &ClientId| sessions[*by_client.get(client_id)? as usize].conn;
         match &trace.followed {
             Followed::Client(client_id) => {
-                if tracing.traces.is_empty() {
-                    tracing.begin_round();
-                }
-                if let Some(conn) = conn_of(client_id) {
-                    let tap = connections[conn.index()].tap.get_or_insert_default();
-                    if !tracing.topics && tap.client.is_none() {
-                        // It was followed at another time, if at all.
-                        tap.round = 0;
-                    }
-                    tap.client = Some(ClientId::clone(client_id));
+                let session = self.clients.by_client.get(client_id);
+                if let Some(conn) = session.and_then(|session| self.clients.sessions[*session as usize].conn) {
+                    tracing.taps.entry(conn).or_default().client = Some(ClientId::clone(client_id));
                 }
             }
-            Followed::Topic(_) if tracing.topics => {}
-            Followed::Topic(_) => {
-                tracing.topics = true;
-                let before = tracing.round;
-                tracing.begin_round();
-                for active in &tracing.traces {
-                    let Followed::Client(client_id) = &active.trace.followed else {
-                        continue;
-                    };
-                    let round = tracing.round;
-                    if let Some(conn) = conn_of(client_id)
-                        && let Some(tap) = &mut connections[conn.index()].tap
-                        && tap.round == before
-                    {
-                        tap.round = round;
-                    }
-                }
-            }
+            Followed::Topic(_) => tracing.topics = true,
         }
         tracing.traces.push(Active {
             trace,
@@ -215,16 +198,14 @@ impl Shard {
         let tracing = &mut self.clients.tracing;
         let at = tracing.traces.iter().position(|active| active.trace.id == id)?;
         let ended = tracing.traces.remove(at);
-        tracing.topics = tracing.follows_topics();
         tracing.told.retain(|traced| traced.trace != id);
-        if let Followed::Client(client_id) = &ended.trace.followed
-            && !tracing.follows_client(client_id)
-            && let Some(session) = self.clients.by_client.get(client_id)
-            && let Some(conn) = self.clients.sessions[*session as usize].conn
-            && let Some(tap) = &mut self.clients.connections[conn.index()].tap
-        {
-            tap.client = None;
+        tracing.topics = tracing.follows_topics();
+        let mut taps = std::mem::take(&mut tracing.taps);
+        for tap in taps.values_mut() {
+            tap.client = tap.client.take().filter(|client_id| tracing.follows_client(client_id));
         }
+        taps.retain(|_, tap| tracing.topics || tap.client.is_some());
+        tracing.taps = taps;
         Some(ended.untold)
     }
 
@@ -261,7 +242,7 @@ impl Shard {
         if connect.client_id.is_empty() || !tracing.follows_client(connect.client_id) {
             return;
         }
-        let tap = self.clients.connections[conn.index()].tap.get_or_insert_default();
+        let tap = tracing.taps.entry(conn).or_default();
         // A client that is verified first says CONNECT twice, for all that this shard can see.
         if tap.client.is_none() {
             let client_id: ClientId = connect.client_id.into();
@@ -273,35 +254,48 @@ impl Shard {
     }
 
     /// Tells a packet of a client that is connected.
-    #[cold]
-    pub(super) fn tell_received(&mut self, conn: ConnId, session: u32, packet: &Packet<'_>) {
-        let Clients { tracing, sessions, .. } = &mut self.clients;
-        let topic = match packet {
+    pub(super) fn tell_received(&mut self, conn: ConnId, bytes: &[u8]) {
+        let Clients {
+            tracing,
+            sessions,
+            connections,
+            ..
+        } = &mut self.clients;
+        let Some(session) = connections[conn.index()].session() else {
+            return;
+        };
+        let is_followed = tracing.taps.get(&conn).is_some_and(|tap| tap.client.is_some());
+        if !is_followed && !tracing.topics {
+            return;
+        }
+        let Ok(Some(Decoded { packet, .. })) = decode_again(bytes, usize::MAX) else {
+            return;
+        };
+        let topic = match &packet {
             // Its Topic Name has not been looked at.
             Packet::Publish(publish) => TopicName::new(publish.topic, &TopicLimits::default()).ok(),
             _ => None,
         };
         let client = &sessions[session as usize].client_id;
         tracing.tell(conn, client, topic, |payload_bytes_max| {
-            TracedEvent::Received(TracedPacket::new(packet, payload_bytes_max))
+            TracedEvent::Received(TracedPacket::new(&packet, payload_bytes_max))
         });
     }
 
     /// Tells that a connection ends.
     #[cold]
     pub(super) fn tell_closed(&mut self, conn: ConnId, reason: CloseReason) {
-        let Clients {
-            tracing, connections, ..
-        } = &mut self.clients;
-        let tap = connections[conn.index()].tap.as_ref();
-        if let Some(client) = tap.and_then(|tap| tap.client.as_ref()) {
-            tracing.tell(conn, client, None, |_| TracedEvent::Closed(reason));
+        let tracing = &mut self.clients.tracing;
+        let tap = tracing.taps.get(&conn);
+        if let Some(client) = tap.and_then(|tap| tap.client.clone()) {
+            tracing.tell(conn, &client, None, |_| TracedEvent::Closed(reason));
         }
     }
 }
 
 impl Clients {
     /// Counts a message that a session does not get.
+    #[cold]
     pub(super) fn drop_message(&mut self, index: u32, topic: TopicName<'_>, reason: DropReason) {
         self.stats.drop_message(reason);
         self.tell_dropped(index, topic, reason.label());

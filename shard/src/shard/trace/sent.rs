@@ -2,7 +2,7 @@
 
 use super::TracedEvent;
 use super::record::TracedPacket;
-use crate::codec::{Packet, Publish, decode, decode_publish_head, frame_len};
+use crate::codec::{Packet, Publish, decode_again, decode_publish_head, frame_len};
 use crate::shard::Shard;
 use crate::shard::clients::Clients;
 use crate::shard::event::ConnId;
@@ -27,10 +27,11 @@ impl Shard {
             sessions,
             ..
         } = &mut self.clients;
-        let Some(connection) = connections.get_mut(conn.index()) else {
+        let Some(connection) = connections.get(conn.index()) else {
             return;
         };
-        let followed = connection.tap.as_ref().and_then(|tap| tap.client.clone());
+        let tap = tracing.taps.get(&conn);
+        let followed = tap.and_then(|tap| tap.client.clone());
         let session = connection
             .session()
             .map(|session| &sessions[session as usize].client_id);
@@ -39,9 +40,8 @@ impl Shard {
             (None, Some(client)) if tracing.topics => client.clone(),
             _ => return,
         };
-        let tap = connection.tap.get_or_insert_default();
-        let told_bytes = (tap.round == tracing.round).then_some(tap.told_bytes);
-        (tap.round, tap.told_bytes) = (tracing.round, connection.output.len());
+        let now_told = Some(connection.output.len());
+        let told_bytes = std::mem::replace(&mut tracing.taps.entry(conn).or_default().told_bytes, now_told);
         each_waiting(&connection.output, told_bytes, |waiting| {
             let topic = waiting.topic();
             tracing.tell(conn, &client, topic, |payload_bytes_max| {
@@ -54,8 +54,9 @@ impl Shard {
     #[cold]
     pub(in crate::shard) fn tell_written(&mut self, conn: ConnId, bytes: usize) {
         self.tell_sent(conn);
-        if let Some(tap) = &mut self.clients.connections[conn.index()].tap {
-            tap.told_bytes = tap.told_bytes.saturating_sub(bytes);
+        let tap = self.clients.tracing.taps.get_mut(&conn);
+        if let Some(told_bytes) = tap.and_then(|tap| tap.told_bytes.as_mut()) {
+            *told_bytes = told_bytes.saturating_sub(bytes);
         }
     }
 }
@@ -126,7 +127,7 @@ impl Waiting<'_> {
         if let Some((publish, payload_bytes)) = self.publish() {
             return TracedPacket::publish(&publish, payload_bytes, payload_bytes_max);
         }
-        let decoded = decode(self.bytes, usize::MAX).ok().flatten();
+        let decoded = decode_again(self.bytes, usize::MAX).ok().flatten();
         let packet: Packet<'_> = decoded.expect("an output holds whole packets").packet;
         TracedPacket::new(&packet, payload_bytes_max)
     }
