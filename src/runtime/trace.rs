@@ -144,5 +144,5 @@ fn feed(feeds: &[(TraceId, Feed)], id: TraceId) -> Option<&Feed> {
     feeds.iter().find(|(of, _)| *of == id).map(|(_, feed)| feed)
 }
 
-/// Records that wait to be written, of one trace and all shards: some 500 KiB, and a tenth of a second at a high rate.
+/// Records that wait to be written, of one trace and all shards: some 500 KiB, with the longest payloads 8 MiB; two seconds at the usual rate.
 const WAITING_MAX: usize = 2_000;

@@ -2,10 +2,10 @@
 //! before the writing, others may run.
 
 use super::network::Place;
-use super::world::World;
+use super::world::{Node, World};
 use crate::codec::decode;
 use crate::error::{CloseReason, SessionError};
-use crate::shard::{ConnId, Effect, Event, Pass};
+use crate::shard::{ConnId, Effect, Event, Followed, FollowedTopic, Pass, Trace, TraceId};
 use crate::store::{Lsn, Storage};
 
 /// Something that a shard's process can hand to it.
@@ -24,6 +24,31 @@ enum Input {
     /// The store says how far it has got.
     Durable,
     Tick,
+}
+
+impl Node {
+    /// Somebody follows all topics in every other hundred turns, and one client in every other seventy: nothing may come of that but
+    /// records, and outputs must be such that they can be read again.
+    fn follow(&mut self, client: &str) {
+        self.turns += 1;
+        let everything = Followed::Topic(FollowedTopic::new("#").expect("a Topic Filter"));
+        let follow = [(100, everything), (70, Followed::Client(client.into()))];
+        for (id, (turns, followed)) in (0..).map(TraceId).zip(follow) {
+            let trace = Trace {
+                id,
+                followed,
+                payload_bytes_max: 8,
+                records_max: 1_000,
+            };
+            match self.turns % (2 * turns) {
+                0 => drop(self.shard.end_trace(id)),
+                begins if begins == turns => self.shard.trace(trace).expect("there are two at most"),
+                _ => {}
+            }
+        }
+        while self.shard.poll_traced().is_some() {}
+        self.shard.begin_traced_second().for_each(drop);
+    }
 }
 
 impl World {
@@ -315,6 +340,8 @@ impl World {
     /// All batches have left: writing comes last. What writing leads to leaves at once.
     fn end_turn(&mut self, at: usize) {
         self.batches_left(at);
+        let client = self.plan.clients.first().map_or("", |client| &client.id);
+        self.nodes[at].follow(client);
         loop {
             while self.nodes[at].shard.poll_dirty().is_some() {}
             let sockets: Vec<usize> = self.nodes[at].conns.values().copied().collect();

@@ -58,6 +58,8 @@ pub(super) struct Node {
     pub(super) store: Option<SimStore>,
     /// Up to where the shard was told that its store is durable.
     pub(super) told: u64,
+    /// Turns that were written.
+    pub(super) turns: u64,
 }
 
 impl World {
@@ -367,6 +369,7 @@ impl Node {
             conns: BTreeMap::new(),
             store,
             told: 0,
+            turns: 0,
         }
     }
 }
