@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 
 use crate::admin;
-use crate::config::{Config, ListenAddress};
+use crate::config::{Config, ListenAddress, TcpOptions};
 use crate::listener::{ListenSocket, bind_tcp};
 use crate::runtime::ring;
 
@@ -142,7 +142,7 @@ pub fn check(config: &Config) -> Result<Host, PreflightError> {
         listeners: config
             .listeners
             .iter()
-            .map(|listener| bind_listener(&listener.address, listener.tcp_keep_alive))
+            .map(|listener| bind_listener(&listener.address, listener.tcp))
             .collect::<Result<_, _>>()?,
         admin: config.admin_listen.map(bind_admin).transpose()?,
         kernel: kernel(),
@@ -240,11 +240,8 @@ fn why_not_permitted() -> &'static str {
     }
 }
 
-pub(crate) fn bind_listener(
-    address: &ListenAddress,
-    keep_alive: Option<Duration>,
-) -> Result<ListenSocket, PreflightError> {
-    patiently(|| ListenSocket::bind(address, keep_alive)).map_err(|source| refusal(address, source))
+pub(crate) fn bind_listener(address: &ListenAddress, tcp: TcpOptions) -> Result<ListenSocket, PreflightError> {
+    patiently(|| ListenSocket::bind(address, tcp)).map_err(|source| refusal(address, source))
 }
 
 pub(crate) fn bind_admin(address: SocketAddr) -> Result<TcpListener, PreflightError> {
@@ -328,10 +325,12 @@ mod tests {
 
     #[test]
     fn addresses_that_cannot_be_bound_are_told_apart() {
-        let taken = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let taken = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), TcpOptions::default()).unwrap();
         let address = taken.address();
-        assert!(matches!(bind_listener(address, None), Err(PreflightError::PortTaken(it)) if it == *address));
-        let foreign = bind_listener(&"192.0.2.1:0".parse().unwrap(), None);
+        assert!(
+            matches!(bind_listener(address, TcpOptions::default()), Err(PreflightError::PortTaken(it)) if it == *address)
+        );
+        let foreign = bind_listener(&"192.0.2.1:0".parse().unwrap(), TcpOptions::default());
         assert!(matches!(foreign, Err(PreflightError::NotOurAddress(_))), "{foreign:?}");
     }
 }

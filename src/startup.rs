@@ -171,7 +171,8 @@ mod tests {
     fn the_block_names_the_port_that_was_given() {
         let args = Args::try_parse_from(["ringmq", "--listen", "127.0.0.1:0", "--shards", "3"]).unwrap();
         let config = Config::from_args(&args, &[0, 1]).unwrap();
-        let listeners = vec![crate::listener::ListenSocket::bind(&config.listeners[0].address, None).unwrap()];
+        let listeners =
+            vec![crate::listener::ListenSocket::bind(&config.listeners[0].address, config.listeners[0].tcp).unwrap()];
         let address = listeners[0].address().to_string();
         let host = Host {
             listeners,

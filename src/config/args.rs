@@ -320,6 +320,11 @@ pub struct ListenerArgs {
     #[arg(long, env = "RINGMQ_PROXY_TRUSTED", value_name = "NETWORK", value_delimiter = ',')]
     pub proxy_trusted: Vec<Network>,
 
+    /// Small packets leave at once (TCP_NODELAY), rather than when the client has acknowledged those before them
+    #[arg(long, env = "RINGMQ_TCP_NODELAY", value_name = "BOOL", default_value = "true", value_parser = BoolishValueParser::new(),
+          num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    pub tcp_nodelay: bool,
+
     /// Seconds of silence after which TCP asks whether a client is there (keep-alive); 0 never asks
     #[arg(long, env = "RINGMQ_TCP_KEEP_ALIVE", value_name = "S", default_value_t = 600)]
     pub tcp_keep_alive: u32,

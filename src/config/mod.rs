@@ -22,6 +22,7 @@ mod print;
 mod proxy;
 mod rates;
 mod reload;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -57,6 +58,7 @@ pub(crate) use memory::usable_bytes;
 pub use proxy::{Network, NetworkError, ProxyConfig};
 pub use rates::ConnectionRates;
 pub use reload::{Given, Reloaded};
+pub use tcp::TcpOptions;
 pub use tls::{ClientCertificates, TlsConfig, TlsUserName, TlsVersion};
 pub use websocket::WebSocketConfig;
 
@@ -136,8 +138,8 @@ pub struct ListenerConfig {
     pub websocket: Option<Arc<WebSocketConfig>>,
     /// `None`: clients connect themselves.
     pub proxy: Option<Arc<ProxyConfig>>,
-    /// After so much silence TCP asks whether a client is there; `None`: never. Means nothing for Unix domain sockets.
-    pub tcp_keep_alive: Option<Duration>,
+    /// What TCP does for its clients.
+    pub tcp: TcpOptions,
     /// How fast clients may come.
     pub rates: ConnectionRates,
 }
@@ -398,8 +400,7 @@ fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(),
     let websocket = WebSocketConfig::from_args(&args.listener)?.map(Arc::new);
     let proxy = ProxyConfig::from_args(&args.listener, listen)?.map(Arc::new);
     let rates = ConnectionRates::from_args(&args.listener)?;
-    let keep_alive = in_range("--tcp-keep-alive", args.listener.tcp_keep_alive, 0, TCP_KEEP_ALIVE_MAX)?;
-    let tcp_keep_alive = (keep_alive > 0).then(|| Duration::from_secs(u64::from(keep_alive)));
+    let tcp = TcpOptions::from_args(&args.listener)?;
     let (known, named) = (
         tls.as_ref().is_some_and(TlsConfig::knows_everyone),
         tls.as_ref().is_some_and(TlsConfig::names_everyone),
@@ -426,7 +427,7 @@ fn add_listeners(listeners: &mut Vec<ListenerConfig>, args: &Args) -> Result<(),
             tls: tls.clone(),
             websocket: websocket.clone(),
             proxy: proxy.clone(),
-            tcp_keep_alive,
+            tcp,
             rates,
         });
     }
@@ -563,8 +564,6 @@ const MEMORY_BYTES_MIN: usize = 4 * 1024 * 1024;
 const SHARDS_MAX: u16 = 1_024;
 /// A day: a timer that is longer is a mistake in the unit.
 const SECONDS_MAX: u64 = 24 * 60 * 60;
-/// What Linux takes.
-const TCP_KEEP_ALIVE_MAX: u32 = 32_767;
 /// More than cores that are left over.
 const AUTH_THREADS_MAX: u16 = 64;
 /// Some hundred MiB, if every CONNECT is as large as it may be by default.

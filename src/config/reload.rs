@@ -318,7 +318,7 @@ mod tests {
         match key {
             "listen" => "127.0.0.1:2",
             "allow_anonymous" => "true",
-            "websocket" | "proxy_protocol" => "false",
+            "websocket" | "proxy_protocol" | "tcp_nodelay" => "false",
             "tls_client_certificates" => "optional",
             "tls_user_name" => "cn",
             "tls_min_version" => "1.3",

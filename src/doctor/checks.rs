@@ -176,7 +176,7 @@ fn listeners(config: &Config) -> Vec<Finding> {
     let mut bound = Vec::new();
     let mut findings = Vec::new();
     for listener in &config.listeners {
-        findings.push(match preflight::bind_listener(&listener.address, None) {
+        findings.push(match preflight::bind_listener(&listener.address, listener.tcp) {
             Ok(socket) => {
                 bound.push(socket);
                 Finding::ok("listener", format!("{} is free", listener.address))

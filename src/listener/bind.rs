@@ -15,7 +15,7 @@ use rustix::net::{
 };
 use tracing::warn;
 
-use crate::config::ListenAddress;
+use crate::config::{ListenAddress, TcpOptions};
 
 /// A listening socket. The file of a Unix domain socket goes with it.
 #[derive(Debug)]
@@ -28,15 +28,17 @@ pub(crate) struct ListenSocket {
 }
 
 impl ListenSocket {
-    /// Binds and listens. A client that says nothing for `keep_alive` is asked by TCP whether it is there.
+    /// Binds and listens.
     ///
     /// # Errors
     /// The address is taken, is none of this host's, or needs a privilege.
-    pub(crate) fn bind(address: &ListenAddress, keep_alive: Option<Duration>) -> io::Result<ListenSocket> {
+    pub(crate) fn bind(address: &ListenAddress, tcp: TcpOptions) -> io::Result<ListenSocket> {
         match address {
             ListenAddress::Tcp(address) => {
                 let socket = bind_without_listening(*address)?;
-                if let Some(idle) = keep_alive {
+                // Accepted sockets inherit both.
+                sockopt::set_tcp_nodelay(&socket, tcp.nodelay)?;
+                if let Some(idle) = tcp.keep_alive {
                     set_keep_alive(&socket, idle)?;
                 }
                 listen(&socket, BACKLOG)?;
@@ -102,13 +104,11 @@ fn bind_without_listening(address: SocketAddr) -> io::Result<TcpListener> {
         // One address, one family: with [::] and 0.0.0.0 both given, neither takes the other's port.
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
-    // Small packets leave at once: the broker gathers itself what belongs together. Accepted sockets inherit it.
-    sockopt::set_tcp_nodelay(&socket, true)?;
     bind(&socket, &address)?;
     Ok(TcpListener::from(socket))
 }
 
-/// Accepted sockets inherit it. After `idle`, [`PROBES`] unanswered probes within the same time again end the connection.
+/// After `idle`, [`PROBES`] unanswered probes within the same time again end the connection.
 fn set_keep_alive(socket: &TcpListener, idle: Duration) -> io::Result<()> {
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, idle)?;
@@ -176,22 +176,35 @@ mod tests {
 
     #[test]
     fn a_second_broker_on_the_port_fails_to_start() {
-        let first = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), None).unwrap();
-        let error = ListenSocket::bind(first.address(), None).unwrap_err();
+        let first = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), TcpOptions::default()).unwrap();
+        let error = ListenSocket::bind(first.address(), TcpOptions::default()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
-    fn accepted_sockets_ask_after_silent_clients_where_that_is_wanted() {
-        let options = |keep_alive| {
-            let listener = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), keep_alive).unwrap();
+    fn accepted_sockets_have_the_options_of_their_listener() {
+        let accepted = |tcp| {
+            let listener = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), tcp).unwrap();
             let ListenAddress::Tcp(address) = *listener.address() else {
                 unreachable!("it is what was asked for")
             };
             let client = TcpStream::connect(address).unwrap();
             let accepted = rustix::net::accept(&listener).unwrap();
             drop(client);
-            assert!(sockopt::tcp_nodelay(&accepted).unwrap());
+            accepted
+        };
+        for nodelay in [true, false] {
+            let accepted = accepted(TcpOptions {
+                nodelay,
+                ..TcpOptions::default()
+            });
+            assert_eq!(sockopt::tcp_nodelay(&accepted).unwrap(), nodelay);
+        }
+        let options = |keep_alive| {
+            let accepted = accepted(TcpOptions {
+                keep_alive,
+                ..TcpOptions::default()
+            });
             let pause = sockopt::tcp_keepintvl(&accepted).unwrap();
             sockopt::socket_keepalive(&accepted)
                 .unwrap()
@@ -210,11 +223,11 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         let path = folder.join("socket");
         let address = ListenAddress::Unix(path.clone());
-        let first = ListenSocket::bind(&address, None).unwrap();
+        let first = ListenSocket::bind(&address, TcpOptions::default()).unwrap();
         let mode = fs::symlink_metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o660);
         assert_eq!(
-            ListenSocket::bind(&address, None).unwrap_err().kind(),
+            ListenSocket::bind(&address, TcpOptions::default()).unwrap_err().kind(),
             io::ErrorKind::AddrInUse
         );
         UnixStream::connect(&path).unwrap();
@@ -223,13 +236,13 @@ mod tests {
 
         // One that was killed leaves its file.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let after = ListenSocket::bind(&address, None).unwrap();
+        let after = ListenSocket::bind(&address, TcpOptions::default()).unwrap();
         // Somebody has put another there meanwhile.
         fs::remove_file(&path).unwrap();
         fs::write(&path, "precious").unwrap();
         drop(after);
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
-        let refused = ListenSocket::bind(&address, None).unwrap_err();
+        let refused = ListenSocket::bind(&address, TcpOptions::default()).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         fs::remove_dir_all(&folder).unwrap();
     }

@@ -383,7 +383,7 @@ const PAUSES_PER_LINE: u32 = 20;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ConnectionRates;
+    use crate::config::{ConnectionRates, TcpOptions};
     use ringmq_shard::shard::Admission;
 
     #[test]
@@ -418,7 +418,7 @@ mod tests {
 
     #[test]
     fn sockets_are_dealt_round_robin_up_to_the_limit() {
-        let listener = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let listener = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), TcpOptions::default()).unwrap();
         let ListenAddress::Tcp(address) = *listener.address() else {
             unreachable!("it is what was asked for")
         };
@@ -429,7 +429,7 @@ mod tests {
             tls: None,
             websocket: None,
             proxy: None,
-            tcp_keep_alive: None,
+            tcp: TcpOptions::default(),
             rates: ConnectionRates::default(),
         };
         let config = AcceptorConfig {
@@ -462,7 +462,7 @@ mod tests {
 
     #[test]
     fn a_listener_over_its_rate_pauses_while_somebody_waits_and_another_goes_on() {
-        let bind = || ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let bind = || ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), TcpOptions::default()).unwrap();
         let reports = Arc::new(Reports::new(1));
         let listening = |socket: ListenSocket, per_second| Listening {
             rules: ListenerConfig {
@@ -471,7 +471,7 @@ mod tests {
                 tls: None,
                 websocket: None,
                 proxy: None,
-                tcp_keep_alive: None,
+                tcp: TcpOptions::default(),
                 rates: ConnectionRates {
                     listener: per_second,
                     ..ConnectionRates::default()
