@@ -1,7 +1,7 @@
 //! What a trace tells: owned, and of bounded size whatever a packet holds.
 
 use super::TraceId;
-use crate::codec::{ConnAck, Connect, Packet, PacketId, Publish, QoS};
+use crate::codec::{ConnAck, Connect, Packet, PacketId, PublishHead, QoS};
 use crate::error::CloseReason;
 use crate::shard::{ClientId, ConnId};
 
@@ -102,7 +102,17 @@ impl TracedPacket {
         match packet {
             Packet::Connect(connect) => TracedPacket::connect(connect),
             Packet::ConnAck(connack) => TracedPacket::ConnAck(*connack),
-            Packet::Publish(publish) => TracedPacket::publish(publish, publish.payload.len(), payload_bytes_max),
+            Packet::Publish(publish) => {
+                let head = PublishHead {
+                    dup: publish.dup,
+                    qos: publish.qos,
+                    retain: publish.retain,
+                    topic: publish.topic,
+                    packet_id: publish.packet_id,
+                    payload_len: publish.payload.len(),
+                };
+                TracedPacket::publish(&head, publish.payload, payload_bytes_max)
+            }
             Packet::Subscribe(subscribe) => {
                 let filters = subscribe.filters.iter().map(|(filter, qos)| (shortened(filter), qos));
                 TracedPacket::Subscribe(subscribe.packet_id, Listed::new(filters, subscribe.filters.len()))
@@ -133,16 +143,15 @@ impl TracedPacket {
         }
     }
 
-    /// `publish.payload` may be cut off.
-    pub(super) fn publish(publish: &Publish<'_>, payload_bytes: usize, payload_bytes_max: usize) -> TracedPacket {
+    pub(super) fn publish(head: &PublishHead<'_>, payload: &[u8], payload_bytes_max: usize) -> TracedPacket {
         TracedPacket::Publish {
-            topic: shortened(publish.topic),
-            qos: publish.qos,
-            retain: publish.retain,
-            dup: publish.dup,
-            packet_id: publish.packet_id,
-            payload_bytes,
-            payload: publish.payload[..payload_bytes_max.min(publish.payload.len())].into(),
+            topic: shortened(head.topic),
+            qos: head.qos,
+            retain: head.retain,
+            dup: head.dup,
+            packet_id: head.packet_id,
+            payload_bytes: head.payload_len,
+            payload: payload[..payload_bytes_max.min(payload.len())].into(),
         }
     }
 

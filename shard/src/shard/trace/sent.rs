@@ -2,7 +2,7 @@
 
 use super::TracedEvent;
 use super::record::TracedPacket;
-use crate::codec::{Packet, Publish, decode_again, decode_publish_head, frame_len};
+use crate::codec::{PublishHead, decode_again, decode_publish_head, frame_len};
 use crate::shard::Shard;
 use crate::shard::clients::Clients;
 use crate::shard::event::ConnId;
@@ -10,11 +10,11 @@ use crate::shard::output::{Output, Piece};
 use crate::topic::TopicName;
 
 /// A packet in an output.
-struct Waiting<'a> {
-    /// From its first byte on; the payload may be missing.
-    bytes: &'a [u8],
-    /// Of a PUBLISH, if it lies apart.
-    payload: &'a [u8],
+enum Waiting<'a> {
+    /// Its payload may lie apart from the rest.
+    Publish(PublishHead<'a>, &'a [u8]),
+    /// From its first byte on.
+    Other(&'a [u8]),
 }
 
 impl Shard {
@@ -88,10 +88,7 @@ fn each_waiting(output: &Output, told_bytes: Option<usize>, mut tell: impl FnMut
                 _ => &[],
             };
             if piece_at + at + len > begin {
-                tell(&Waiting {
-                    bytes: &packet[..len.min(packet.len())],
-                    payload,
-                });
+                tell(&Waiting::new(&packet[..len.min(packet.len())], payload));
             }
             at += len;
         }
@@ -99,36 +96,30 @@ fn each_waiting(output: &Output, told_bytes: Option<usize>, mut tell: impl FnMut
     }
 }
 
-impl Waiting<'_> {
-    fn publish(&self) -> Option<(Publish<'_>, usize)> {
-        let (head, payload_at) = decode_publish_head(self.bytes).ok().flatten()?;
-        let payload = if self.payload.is_empty() {
-            &self.bytes[payload_at..]
-        } else {
-            self.payload
-        };
-        let publish = Publish {
-            dup: head.dup,
-            qos: head.qos,
-            retain: head.retain,
-            topic: head.topic,
-            packet_id: head.packet_id,
-            payload,
-        };
-        Some((publish, head.payload_len))
+impl<'a> Waiting<'a> {
+    fn new(bytes: &'a [u8], apart: &'a [u8]) -> Waiting<'a> {
+        match decode_publish_head(bytes).ok().flatten() {
+            Some((head, payload_at)) if apart.is_empty() => Waiting::Publish(head, &bytes[payload_at..]),
+            Some((head, _)) => Waiting::Publish(head, apart),
+            None => Waiting::Other(bytes),
+        }
     }
 
-    fn topic(&self) -> Option<TopicName<'_>> {
-        self.publish()
-            .map(|(publish, _)| TopicName::from_checked(publish.topic))
+    fn topic(&self) -> Option<TopicName<'a>> {
+        match self {
+            Waiting::Publish(head, _) => Some(TopicName::from_checked(head.topic)),
+            Waiting::Other(_) => None,
+        }
     }
 
     fn told(&self, payload_bytes_max: usize) -> TracedPacket {
-        if let Some((publish, payload_bytes)) = self.publish() {
-            return TracedPacket::publish(&publish, payload_bytes, payload_bytes_max);
+        match self {
+            Waiting::Publish(head, payload) => TracedPacket::publish(head, payload, payload_bytes_max),
+            Waiting::Other(bytes) => {
+                let decoded = decode_again(bytes, usize::MAX).ok().flatten();
+                let decoded = decoded.expect("an output holds whole packets");
+                TracedPacket::new(&decoded.packet, payload_bytes_max)
+            }
         }
-        let decoded = decode_again(self.bytes, usize::MAX).ok().flatten();
-        let packet: Packet<'_> = decoded.expect("an output holds whole packets").packet;
-        TracedPacket::new(&packet, payload_bytes_max)
     }
 }
