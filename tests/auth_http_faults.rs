@@ -11,6 +11,19 @@ use serde_json::json;
 /// `secret`, as mosquitto_passwd 2.0.11 wrote it.
 const ANN: &str = "ann:$7$101$K4O5OTQi7atn9Ws2$FUKx59ytHBi4GHdyx70BnIihUrz2a57qwT8GyLEadzCnzAXinMlltpX6nc4c3vU039y6GA/+ZBFaSq/+PHpF1w==\n";
 
+/// A service that lets everybody in once its gate is open.
+fn held_service() -> (AuthService, Arc<Gate>) {
+    let gate = Arc::new(Gate::default());
+    let service = AuthService::start({
+        let gate = Arc::clone(&gate);
+        move |_| {
+            gate.pass();
+            allow()
+        }
+    });
+    (service, gate)
+}
+
 /// Who says no name comes in too: what looks whether the broker is well does that.
 fn start(shards: u16, url: &str, flags: &[&str]) -> Broker {
     let usual = [
@@ -133,14 +146,7 @@ fn a_slow_service_holds_up_nobody_but_those_who_wait_for_it() {
     let flags = ["--password-file", &passwords, "--auth-http-threads", "2"];
     let patient = ["--auth-http-timeout", "120", "--connect-timeout", "120"];
     for shards in [1, 3] {
-        let gate = Arc::new(Gate::default());
-        let service = AuthService::start({
-            let gate = Arc::clone(&gate);
-            move |_| {
-                gate.pass();
-                allow()
-            }
-        });
+        let (service, gate) = held_service();
         let broker = start(shards, &service.url(), &[&flags[..], &patient].concat());
         let control = Control::start(&broker);
         let mut held: Vec<Client> = (0..10).map(|n| waiting(&broker, &format!("device{n}"))).collect();
@@ -208,14 +214,7 @@ fn clients_that_have_waited_too_long_are_passed_over() {
         "120",
     ];
     for shards in [1, 3] {
-        let gate = Arc::new(Gate::default());
-        let service = AuthService::start({
-            let gate = Arc::clone(&gate);
-            move |_| {
-                gate.pass();
-                allow()
-            }
-        });
+        let (service, gate) = held_service();
         let broker = start(shards, &service.url(), &flags);
         let mut first = waiting(&broker, "first");
         service.await_asked(1);
